@@ -37,7 +37,8 @@ static uint32_t exchange_items(uint8_t *body)
     enum { SET = 1, DELETE, ENUMERATE };
     switch (body[0]) {
     case SET:
-        seen.items++;
+        /* Those of the pool 3 are the host's own. */
+        seen.items += body[1] == 0;
         return 0;
     case ENUMERATE:
         if (body[1] != 2 || number(body + 4))

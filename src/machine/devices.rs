@@ -74,7 +74,7 @@ providers! {
     screen: Screen = |setup| screen(setup);
     /// The integration services, for the package's own tests.
     #[doc(hidden)]
-    services: Services = |setup| services::offer(setup.vmbus, setup.devices, &setup.config.services);
+    services: Services = |setup| services::offer(setup.vmbus, setup.devices, setup.config);
     /// The machine's sockets, to connect to listeners in the guest, and to listen for it. They need no `--vsock`.
     sockets: Sockets = |setup| sockets(setup);
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::wire::hash::fnv1a;
 use crate::wire::held_as_text;
 
 /// An Ethernet (MAC) address (IEEE 802.3).
@@ -36,10 +37,7 @@ impl MacAddress {
     /// The same name and number have the same address in every run, so that guests keep the interface's name and the
     /// DHCP lease. It is locally administered and starts with 02:15:5d, after Hyper-V's 00:15:5d.
     pub(crate) fn derived(name: &str, index: usize) -> Self {
-        // FNV-1a is short, and independent of the versions of the compiler and of this program.
-        let bytes = name.bytes().chain([0]).chain((index as u64).to_le_bytes());
-        let hash =
-            bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let hash = fnv1a(name.bytes().chain([0]).chain((index as u64).to_le_bytes()));
         let [low, middle, high, ..] = (hash ^ hash >> 32).to_le_bytes();
         Self([0x02, 0x15, 0x5d, high, middle, low])
     }

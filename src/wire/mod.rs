@@ -2,11 +2,13 @@
 //!
 //! - [`entries`]: lists in the value of an option.
 //! - [`guid`]: GUIDs of interfaces and instances.
+//! - `hash`: a hash for identities.
 //! - [`printable`]: makes text from guests, images and peers safe for a terminal.
 //! - [`size`]: sizes with units, such as `256MiB`.
 
 pub mod entries;
 pub mod guid;
+pub(crate) mod hash;
 pub mod printable;
 pub mod size;
 

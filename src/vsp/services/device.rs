@@ -31,7 +31,7 @@ mod tests {
     fn every_service_keeps_the_contract() {
         for kind in Kind::ALL {
             contract::check(|| {
-                let vsp = ServiceVsp::new(kind, Forced::default(), Arc::new(|_, _| ()));
+                let vsp = ServiceVsp::new(kind, Forced::default(), &[], Arc::new(|_, _| ()));
                 Arc::new(ServiceDevice(vsp.handle()))
             });
         }

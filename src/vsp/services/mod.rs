@@ -157,13 +157,13 @@ pub enum Details {
     FileCopy(file_copy::Facts),
 }
 
-/// Creates a service.
-pub fn create(kind: Kind, forced: Forced) -> Service {
+/// Creates a service. KVP tells the guest the items `facts`.
+pub fn create(kind: Kind, forced: Forced, facts: &[kvp::Item]) -> Service {
     let protocol: Box<dyn protocol::Protocol> = match kind {
         Kind::Shutdown => Box::<shutdown::ShutdownService>::default(),
         Kind::Time => Box::<time::TimeService>::default(),
         Kind::Heartbeat => Box::<heartbeat::HeartbeatService>::default(),
-        Kind::KeyValue => Box::<kvp::KvpService>::default(),
+        Kind::KeyValue => Box::new(kvp::KvpService::new(facts)),
         Kind::Vss => Box::<vss::VssService>::default(),
         Kind::FileCopy => Box::<file_copy::FileCopyService>::default(),
     };

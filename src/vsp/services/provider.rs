@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
+use super::kvp::Item;
 use super::protocol::{Failure, HostTime, Moment, Outcome, Ticket};
 use super::service::{Forced, Service, Status};
 use super::table::Kind;
@@ -125,9 +126,9 @@ impl Drop for Asked {
 pub struct ServiceVsp(ServiceHandle);
 
 impl ServiceVsp {
-    /// Creates the device, whose events go to `events`.
-    pub fn new(kind: Kind, forced: Forced, events: EventSink) -> Self {
-        let service = create(kind, forced);
+    /// Creates the device, whose events go to `events`. KVP tells the guest the items `facts`.
+    pub fn new(kind: Kind, forced: Forced, facts: &[Item], events: EventSink) -> Self {
+        let service = create(kind, forced, facts);
         let status = service.status(&Moment::default());
         Self(ServiceHandle(Arc::new(Shared {
             kind,
@@ -301,7 +302,7 @@ impl ServiceHandler {
 impl Drop for ServiceHandler {
     fn drop(&mut self) {
         // After a panic, there is no service. Create a new one for the next opening of the channel.
-        let mut service = self.service.take().unwrap_or_else(|| create(self.shared.kind, Forced::default()));
+        let mut service = self.service.take().unwrap_or_else(|| create(self.shared.kind, Forced::default(), &[]));
         if self.port.is_guest_gone() {
             service.reset();
         } else {

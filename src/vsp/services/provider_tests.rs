@@ -66,7 +66,7 @@ type Log = Arc<Mutex<Vec<Event>>>;
 fn device(kind: Kind) -> (ServiceVsp, Log) {
     let log = Log::default();
     let sink = log.clone();
-    (ServiceVsp::new(kind, Forced::default(), Arc::new(move |_, event| sink.lock().push(event.clone()))), log)
+    (ServiceVsp::new(kind, Forced::default(), &[], Arc::new(move |_, event| sink.lock().push(event.clone()))), log)
 }
 
 /// Opens the channel as a guest, with rings as large as Linux's.

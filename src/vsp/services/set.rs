@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Event;
 use super::config::ServiceOptions;
 use super::device::ServiceDevice;
+use super::kvp::Item;
 use super::provider::{EventSink, ServiceHandle, ServiceVsp};
 use super::service::Forced;
 use super::table::Kind;
@@ -22,6 +23,8 @@ pub struct Services {
     enabled: Mutex<BTreeMap<Kind, Enabled>>,
     /// The settings of the services that the machine started with.
     forced: BTreeMap<Kind, Forced>,
+    /// What KVP tells the guest.
+    facts: Vec<Item>,
 }
 
 struct Enabled {
@@ -31,13 +34,20 @@ struct Enabled {
 }
 
 impl Services {
-    /// Offers the services that the settings name. Their events go to `events`, and they join `devices`.
+    /// Offers the services that the settings name. Their events go to `events`, and they join `devices`. KVP tells the guest the items
+    /// `facts`.
     ///
     /// # Errors
     /// Returns an error if one cannot be offered.
-    pub fn new(bus: VmBus, options: &ServiceOptions, events: EventSink, devices: Devices) -> Result<Self, OfferError> {
+    pub fn new(
+        bus: VmBus,
+        options: &ServiceOptions,
+        facts: Vec<Item>,
+        events: EventSink,
+        devices: Devices,
+    ) -> Result<Self, OfferError> {
         let forced = options.services().collect();
-        let services = Self { bus, events, devices, enabled: Mutex::default(), forced };
+        let services = Self { bus, events, devices, enabled: Mutex::default(), forced, facts };
         for (kind, forced) in options.services() {
             services.enable(kind, forced)?;
         }
@@ -53,7 +63,7 @@ impl Services {
         if let Some(Enabled { handle, .. }) = enabled.get(&kind) {
             return Ok(handle.clone());
         }
-        let vsp = ServiceVsp::new(kind, forced, self.events.clone());
+        let vsp = ServiceVsp::new(kind, forced, &self.facts, self.events.clone());
         let handle = vsp.handle();
         let joined = self.devices.add(Arc::new(ServiceDevice(handle.clone())))?;
         let device = self.bus.offer_provider(Box::new(vsp))?;

@@ -53,7 +53,11 @@ fn linux_negotiates(packet: &mut [u8], (frameworks, versions): Supported) {
 impl Pair {
     /// Creates a service whose channel the guest has just opened.
     pub fn opened(kind: Kind, forced: Forced) -> Self {
-        let mut service = create(kind, forced);
+        Self::opened_by(kind, create(kind, forced, &[]))
+    }
+
+    /// The same with a service that exists.
+    pub fn opened_by(kind: Kind, mut service: Service) -> Self {
         service.opened();
         let now = Moment { running: Duration::from_secs(100), host: HostTime(1 << 56), reference: Some(77) };
         Self { service, now, kind, packet: Vec::new() }

@@ -36,7 +36,7 @@ fn before_version_4_a_message_has_no_reference_time() {
 
 #[test]
 fn a_host_that_cannot_read_the_reference_time_does_not_offer_version_4() {
-    let mut service = create(Kind::Time, Forced::default());
+    let mut service = create(Kind::Time, Forced::default(), &[]);
     service.opened();
     let packet = service.next_packet(&Moment::default()).unwrap();
     assert_eq!(packet[28..32], [2, 0, 2, 0], "two framework versions, two message versions");

@@ -12,6 +12,7 @@ use super::scsi::{DeviceKind, Identity};
 use super::unit::{Loaded, Unit};
 use crate::block::{BackingFiles, Cache, DiskError, Format, Image, ImageOptions};
 use crate::host::records::advice_on_size;
+use crate::wire::hash::fnv1a;
 use crate::wire::size::Size;
 
 /// Maximum number of controllers of a machine, as on Hyper-V.
@@ -261,10 +262,7 @@ impl DiskConfig {
         let named = self.serial.as_ref().map(|serial| serial.as_bytes());
         let path = path.as_os_str().as_encoded_bytes();
         let place = [self.controller, lun];
-        let bytes = named.unwrap_or(path).iter().chain(&place);
-        // FNV-1a, 64 bits.
-        let unique = bytes
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let unique = fnv1a(named.unwrap_or(path).iter().chain(&place).copied());
         let serial = self.serial.clone().unwrap_or_else(|| format!("{unique:016x}"));
         Identity { serial, unique, scratch: self.is_memory() && !self.readonly() }
     }

@@ -92,6 +92,30 @@ fn the_guests_addresses_are_known_once_it_is_connected_and_kept_up_to_date() {
 }
 
 #[test]
+fn a_guest_is_told_the_hosts_facts_after_the_first_reading_and_again_after_a_failure() {
+    let facts = [text("HostName", "rack7"), text("", "no key"), text("VirtualMachineName", "web")];
+    let service = super::super::create(Kind::KeyValue, super::super::Forced::default(), &facts);
+    let mut pair = Pair::opened_by(Kind::KeyValue, service);
+    pair.negotiate();
+    assert_eq!(pair.sent().1[..2], [3, 2], "it enumerates the intrinsic items");
+    pair.send_back(Status::NO_MORE_ITEMS);
+    assert_eq!(pair.service.deadline(true), Some(pair.now.running));
+    assert_eq!(pair.sent().1[..2], [1, 3], "it sets an item of the host's pool");
+    pair.send_back(Status::FAIL);
+    assert_eq!(pair.take(), None, "it does not try again at once");
+    pair.wait(REFRESH);
+    let mut pools = Pools::default();
+    assert_eq!(pools.serve(&mut pair), 1 + 2);
+    let keys: Vec<_> = pools.0[&3].iter().map(|(key, _)| super::super::text::get(key)).collect();
+    assert_eq!(keys, ["HostName", "VirtualMachineName"]);
+    pair.wait(REFRESH);
+    assert_eq!(pools.serve(&mut pair), 1, "they are sent once");
+    pair.service.opened();
+    pair.negotiate();
+    assert_eq!(pools.serve(&mut pair), 1 + 2, "another guest, or the same after a restart, is told them too");
+}
+
+#[test]
 fn items_are_pushed_read_and_deleted() {
     let mut pools = Pools::default();
     let mut pair = connected(&mut pools);

@@ -4,7 +4,8 @@
 //! enumeration even for a single item, because Linux's answer to a request for one item does not contain the value. One message
 //! concerns one item, so a request may take many.
 //!
-//! The pool [`Intrinsic`](Pool::Intrinsic) is read regularly: among other things, it contains the guest's addresses.
+//! The pool [`Intrinsic`](Pool::Intrinsic) is read regularly: among other things, it contains the guest's addresses. After the first reading,
+//! the host sends what it tells each guest about itself and the machine.
 //!
 //! Linux negotiates when its daemon has connected, so until then there is no contact, without a time limit.
 
@@ -53,9 +54,27 @@ pub enum KeyValue {
 
 /// A request at work.
 struct Job {
-    /// `None` for the service's own.
-    ticket: Option<Ticket>,
+    origin: Origin,
     work: Work,
+}
+
+/// The origin of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The host's user.
+    User(Ticket),
+    /// The host's user, who has cancelled it while its message was with the guest.
+    Cancelled,
+    /// The service reads the intrinsic items.
+    Refresh,
+    /// The service sends the host's items.
+    Facts,
+}
+
+impl Origin {
+    fn ticket(self) -> Option<Ticket> {
+        if let Self::User(ticket) = self { Some(ticket) } else { None }
+    }
 }
 
 enum Work {
@@ -76,6 +95,10 @@ pub struct KvpService {
     /// Time at which the intrinsic items are read next.
     refresh_at: Duration,
     intrinsic: Vec<Item>,
+    /// What each guest is told, in the pool [`Host`](Pool::Host).
+    facts: Vec<Item>,
+    /// Time at which the guest is told, `None` once it was.
+    facts_at: Option<Duration>,
 }
 
 /// The status of the service.
@@ -88,6 +111,12 @@ pub struct Facts {
 }
 
 impl KvpService {
+    /// Creates a service that sends these items to the pool [`Host`](Pool::Host) of each guest. Those that do not fit into a message are left out.
+    pub fn new(facts: &[Item]) -> Self {
+        let fits = |item: &&Item| item::set(Pool::Host, item).is_ok();
+        Self { facts: facts.iter().filter(fits).cloned().collect(), ..Self::default() }
+    }
+
     fn work(request: KeyValue) -> Result<Work, Failure> {
         let writable = |pool: Pool| {
             let refused = || Failure::Invalid("items of this pool are the guest's: the host cannot change them".into());
@@ -119,9 +148,12 @@ impl KvpService {
 
     /// Finishes the first job.
     fn end(&mut self, outcome: Result<Answer, Failure>, now: &Moment, events: &mut Vec<Event>) {
-        match self.jobs.pop_front() {
-            Some(Job { ticket: Some(ticket), .. }) => events.push(Event::Finished(ticket, outcome)),
-            Some(Job { ticket: None, .. }) => {
+        let Some(Job { origin, .. }) = self.jobs.pop_front() else { return };
+        match origin {
+            Origin::User(ticket) => events.push(Event::Finished(ticket, outcome)),
+            // After a failure, as of a daemon that was just killed, they are sent again.
+            Origin::Facts => self.facts_at = outcome.is_err().then_some(now.running + REFRESH),
+            Origin::Refresh => {
                 self.refresh_at = now.running + REFRESH;
                 if let Ok(Answer::Items(items)) = outcome
                     && items != self.intrinsic
@@ -130,7 +162,7 @@ impl KvpService {
                     events.push(Event::Intrinsic(self.facts().addresses));
                 }
             }
-            None => {}
+            Origin::Cancelled => {}
         }
     }
 
@@ -190,16 +222,17 @@ impl Protocol for KvpService {
         if self.jobs.len() >= MAX_JOBS {
             return Err(Failure::Busy);
         }
-        self.jobs.push_back(Job { ticket: Some(ticket), work: Self::work(request)? });
+        self.jobs.push_back(Job { origin: Origin::User(ticket), work: Self::work(request)? });
         Ok(())
     }
 
     fn cancel(&mut self, ticket: Ticket, events: &mut Vec<Event>) {
-        let is_first = self.jobs.front().is_some_and(|job| job.ticket == Some(ticket));
-        if let Some(at) = self.jobs.iter().position(|job| job.ticket == Some(ticket)) {
+        let is_its = |job: &Job| job.origin == Origin::User(ticket);
+        let is_first = self.jobs.front().is_some_and(is_its);
+        if let Some(at) = self.jobs.iter().position(is_its) {
             // The message that is with the guest is answered nevertheless: the job becomes one without work.
             if is_first && self.sent {
-                self.jobs[at].ticket = None;
+                self.jobs[at].origin = Origin::Cancelled;
                 self.jobs[at].work = Work::Send(VecDeque::from([Vec::new()]));
             } else {
                 self.jobs.remove(at);
@@ -210,11 +243,12 @@ impl Protocol for KvpService {
 
     fn connected(&mut self, now: &Moment) {
         self.refresh_at = now.running;
+        self.facts_at = (!self.facts.is_empty()).then_some(now.running);
     }
 
     fn disconnected(&mut self, events: &mut Vec<Event>) {
         self.sent = false;
-        let tickets = self.jobs.drain(..).filter_map(|job| job.ticket);
+        let tickets = self.jobs.drain(..).filter_map(|job| job.origin.ticket());
         events.extend(tickets.map(|ticket| Event::Finished(ticket, Err(Failure::Closed))));
     }
 
@@ -225,7 +259,11 @@ impl Protocol for KvpService {
     fn next(&mut self, now: &Moment, _version: Version) -> Option<Outgoing> {
         if self.jobs.is_empty() && self.refresh_at <= now.running {
             let work = Work::Read { pool: Pool::Intrinsic, items: Vec::new(), wanted: None };
-            self.jobs.push_back(Job { ticket: None, work });
+            self.jobs.push_back(Job { origin: Origin::Refresh, work });
+        }
+        if self.jobs.is_empty() && self.facts_at.is_some_and(|at| at <= now.running) {
+            let bodies = self.facts.iter().filter_map(|item| item::set(Pool::Host, item).ok());
+            self.jobs.push_back(Job { origin: Origin::Facts, work: Work::Send(bodies.collect()) });
         }
         let body = self.jobs.front_mut()?.work.next()?;
         self.sent = true;
@@ -245,7 +283,8 @@ impl Protocol for KvpService {
     }
 
     fn next_send(&self) -> Option<Duration> {
-        Some(if self.jobs.is_empty() { self.refresh_at } else { Duration::ZERO })
+        let own = self.facts_at.map_or(self.refresh_at, |at| at.min(self.refresh_at));
+        Some(if self.jobs.is_empty() { own } else { Duration::ZERO })
     }
 
     fn details(&self) -> Details {
