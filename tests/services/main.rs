@@ -19,60 +19,91 @@ use guest::Linux;
 static SERVICES: OnBoth =
     OnBoth { kernel: Batch::new(|plan| self::plan(plan, "kernel")), user: Batch::new(|plan| self::plan(plan, "user")) };
 
-/// Returns the suite of Debian whose kernel and daemons run, if it is not this host's: docs/testing.md.
-fn suite() -> Option<String> {
-    std::env::var("VIRIDIAN_SUITE").ok()
-}
+/// A kernel since 6.10, in which the file copy has no driver. One engine is enough: what differs is the guest's.
+static NEWER: Batch = Batch::new(newer);
+
+/// The words for QEMU's emulation, which has no consistent XSAVE for the nested host's guests. QEMU 7.2 also computes wrong flags for CMPXCHG16B,
+/// of which bits that no processor sets get into RFLAGS when the guest is interrupted after it.
+const FOR_QEMU: &str = "noxsave clearcpuid=cx16";
 
 /// Writes the agent to a file, and returns its path.
-fn agent() -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_viridian")).arg("agent").output().expect("the program starts");
-    let path = format!("{}/viridian-agent", env!("CARGO_TARGET_TMPDIR"));
-    std::fs::write(&path, output.stdout).expect("it is written");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-    path
-}
-
-/// The guest: Debian's kernel with its drivers, and the daemons.
-fn image() -> &'static str {
-    static IMAGE: OnceLock<String> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let serve = "tests/services/serve:/usr/bin/serve";
-        let configure = "tests/services/hv_set_ifconfig:/usr/bin/hv_set_ifconfig";
-        let event = "tests/services/on-event:/usr/bin/on-event";
-        let agent = format!("{}:/usr/sbin/viridian-agent", agent());
-        let files = ["--file", serve, "--file", configure, "--file", event, "--file", &agent];
-        let packages = ["--disk", "64M", "--package", "hyperv-daemons", "--package", "chrony"];
-        let arguments = [packages.as_slice(), &files].concat();
-        let Some(suite) = suite() else { return stock::image("services", &arguments) };
-        // Debian has no package with this daemon.
-        let daemon =
-            std::env::var("VIRIDIAN_FCOPY").expect("VIRIDIAN_FCOPY names hv_fcopy_uio_daemon of a kernel's tools/hv");
-        let daemon = format!("{daemon}:/usr/sbin/hv_fcopy_uio_daemon");
-        let arguments = [&arguments[..], &["--suite", &suite, "--file", &daemon]].concat();
-        stock::image(&format!("services-{suite}"), &arguments)
+fn agent() -> &'static str {
+    static AGENT: OnceLock<String> = OnceLock::new();
+    AGENT.get_or_init(|| {
+        let output = Command::new(env!("CARGO_BIN_EXE_viridian")).arg("agent").output().expect("the program starts");
+        let path = format!("{}/viridian-agent", env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(&path, output.stdout).expect("it is written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        path
     })
 }
 
-fn plan(plan: &mut Plan, engine: &str) {
-    let image = image();
+/// Makes the guest: a kernel of Debian with its drivers, and the daemons.
+fn make_image(name: &str, further: &[&str]) -> String {
+    let serve = "tests/services/serve:/usr/bin/serve";
+    let configure = "tests/services/hv_set_ifconfig:/usr/bin/hv_set_ifconfig";
+    let event = "tests/services/on-event:/usr/bin/on-event";
+    let agent = format!("{}:/usr/sbin/viridian-agent", agent());
+    let files = ["--file", serve, "--file", configure, "--file", event, "--file", &agent];
+    let packages = ["hyperv-daemons", "chrony", "btrfs-progs"].map(|name| ["--package", name]);
+    let modules = ["--add-module", "brd", "--add-module", "btrfs"];
+    stock::image(name, &[["--disk", "96M"].as_slice(), packages.as_flattened(), &modules, &files, further].concat())
+}
+
+fn image() -> &'static str {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    IMAGE.get_or_init(|| make_image("services", &[]))
+}
+
+/// The guest with a newer kernel, and a daemon for its file copy: docs/testing.md.
+fn newer_image() -> String {
+    let suite = std::env::var("VIRIDIAN_SUITE").ok();
+    let flavour = if suite.is_some() { "cloud-amd64" } else { "6.12-cloud-amd64" };
+    let daemon = std::env::var("VIRIDIAN_FCOPY").unwrap_or_else(|_| {
+        let daemon = format!("{}/fcopy", env!("CARGO_TARGET_TMPDIR"));
+        done("cc", &["-O1", "-Wall", "-static", "-o", &daemon, "tests/services/fcopy.c"]);
+        daemon
+    });
+    let daemon = format!("{daemon}:/usr/sbin/hv_fcopy_uio_daemon");
+    let suite: Vec<&str> = suite.iter().flat_map(|suite| ["--suite", suite]).collect();
+    make_image("services-newer", &[["--flavour", flavour, "--file", &daemon].as_slice(), &suite].concat())
+}
+
+/// Plans with a disk of its own that contains the guest's root.
+fn plan_for(plan: &mut Plan, image: &str, engine: &str) {
     let copy = format!("{image}/root-{engine}.img");
     done("cp", &["--reflink=auto", "--sparse=always", &format!("{image}/root.img"), &copy]);
     plan.option("--disk", &copy);
     plan.file(env!("CARGO_BIN_EXE_viridian"));
+}
+
+fn newer(plan: &mut Plan) {
+    let image = newer_image();
+    plan_for(plan, &image, "user");
+    let daemon = if std::env::var_os("VIRIDIAN_FCOPY").is_some() { "KERNELS_FCOPY=1" } else { "" };
+    let variables = format!("ROUNDS=1 ITEMS=12 PAUSE=2 COPY=300001 CLOCKS=0 WORDS='{FOR_QEMU}' {daemon}");
+    stock::plan(plan, &image, "user", &[("newer", 180, &variables)]);
+}
+
+fn plan(plan: &mut Plan, engine: &str) {
+    let image = image();
+    plan_for(plan, image, engine);
     // As many as Microsoft's suites do.
     let (rounds, items) = if is_full() { (20, 250) } else { (1, 40) };
     let (pause, copy, clocks) = if is_full() { (60, 100_000_001, 3) } else { (8, 500_001, 1) };
-    // QEMU's emulation has no consistent XSAVE for the nested host's guests, which kernels since 6.12 do not bear.
-    let words = if suite().is_some() { "noxsave" } else { "" };
-    let variables = format!("ROUNDS={rounds} ITEMS={items} PAUSE={pause} COPY={copy} CLOCKS={clocks} WORDS={words}");
-    let seconds = 180 + 10 * rounds + pause + copy / 100_000;
+    let variables = format!("ROUNDS={rounds} ITEMS={items} PAUSE={pause} COPY={copy} CLOCKS={clocks} WORDS=''");
+    let seconds = 200 + 10 * rounds + pause + copy / 100_000;
     stock::plan(plan, image, engine, &[("services", seconds, &variables), ("hibernation", 240, &variables)]);
 }
 
 #[test]
 fn stock_linux_uses_all_services() {
     stock::passes(&SERVICES, "services");
+}
+
+#[test]
+fn stock_linux_with_a_newer_kernel_uses_all_services() {
+    NEWER.outcome("newer", stock::has_passed);
 }
 
 #[test]
@@ -96,12 +127,35 @@ fn nested_services() {
     steps::the_clock_is_the_hosts(&linux, number("PAUSE"));
     steps::chrony_uses_the_hosts_clock(&linux, number("CLOCKS"));
     steps::items_and_addresses_travel(&linux, number("ITEMS"));
+    steps::the_host_tells_about_itself(&linux);
+    steps::addresses_are_those_of_the_guest(&linux);
     steps::adapters_are_configured(&linux);
     steps::files_are_copied(&linux, number("COPY"));
     steps::the_agent_runs_commands_and_copies_files(&linux);
     steps::file_systems_are_frozen(&linux);
+    steps::btrfs_is_frozen_too(&linux);
     steps::killed_daemons_harm_nobody(&linux);
+    steps::a_stopped_daemon_delays_only_its_service(&linux);
     steps::services_come_and_go(&linux, number("ROUNDS"));
     steps::the_driver_is_unloaded_while_frozen(&linux);
+    steps::the_guest_restarts(&linux);
+    steps::the_guest_shuts_down(linux);
+}
+
+#[test]
+#[ignore = "a part of stock_linux_with_a_newer_kernel_uses_all_services, for the nested host"]
+fn nested_newer() {
+    let linux = Linux::boot();
+    linux.run("[ -e /sys/bus/vmbus/drivers/uio_hv_generic ] && [ ! -e /dev/vmbus/hv_fcopy ]");
+    steps::all_services_negotiate(&linux);
+    steps::the_guest_is_alive(&linux);
+    steps::the_clock_is_the_hosts(&linux, number("PAUSE"));
+    steps::items_and_addresses_travel(&linux, number("ITEMS"));
+    steps::the_host_tells_about_itself(&linux);
+    steps::files_are_copied(&linux, number("COPY"));
+    steps::file_systems_are_frozen(&linux);
+    steps::killed_daemons_harm_nobody(&linux);
+    steps::services_come_and_go(&linux, number("ROUNDS"));
+    steps::the_guest_restarts(&linux);
     steps::the_guest_shuts_down(linux);
 }
