@@ -31,11 +31,10 @@ pub struct Run {
 
 /// Runs the machines, and ends them at a signal. If the report cannot be written, prints the reason and returns `None`.
 pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<Option<Run>> {
-    let consoles = || fleet.configs().map(|config| &config.console);
-    if consoles().any(|console| *console == ConsoleConfig::Stdio) {
+    if fleet.configs().any(|config| config.console == ConsoleConfig::Stdio) {
         super::closed::expect_open()?;
     }
-    let report = match report.open(consoles()) {
+    let report = match report.open(fleet.configs()) {
         Ok(report) => report,
         Err(error) => {
             say!("{error}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use viridian::config::ConsoleConfig;
+use viridian::config::{Config, ConsoleConfig};
 use viridian::fleet::Event;
 use viridian::machine::Exits;
 use viridian::process::Records;
@@ -33,11 +33,12 @@ impl Target {
     /// Opens the report.
     ///
     /// # Errors
-    /// Returns an error if the file is not writable, or if standard output is also one of the `consoles`.
-    pub fn open<'a>(&self, consoles: impl IntoIterator<Item = &'a ConsoleConfig>) -> Result<Report, String> {
+    /// Returns an error if the file is not writable, if a machine with these settings has it, or if standard output is also one of
+    /// the consoles.
+    pub fn open<'a>(&self, machines: impl IntoIterator<Item = &'a Config>) -> Result<Report, String> {
         let Some(path) = &self.report else { return Ok(Report(None)) };
         let records = if path.as_os_str() == "-" {
-            if consoles.into_iter().any(|console| *console == ConsoleConfig::Stdio) {
+            if machines.into_iter().any(|config| config.console == ConsoleConfig::Stdio) {
                 return Err(
                     "--report -: the console is on standard output; give --console none or file:PATH, or name a file"
                         .into(),
@@ -45,6 +46,12 @@ impl Target {
             }
             Records::standard_output()
         } else {
+            if let Some(option) = machines.into_iter().find_map(|config| config.option_with_file(path)) {
+                let path = path.display();
+                return Err(format!(
+                    "--report would overwrite {path}, which is also the file of {option}; name another file"
+                ));
+            }
             Records::create_lines(path).map_err(|error| format!("--report: {error}"))?
         };
         Ok(Report(Some(records)))

@@ -1,30 +1,90 @@
-//! Settings that have no effect beside others. A user who gives both has a mistake in one of them.
+//! Settings that exclude each other: one has no effect beside the other, or one is a file that the other overwrites. A user who
+//! gives both has a mistake in one of them.
 
-use super::{Config, Engine, Hv, HypervisorVersion, TraceFormat, VmBusVersion};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Config, ConsoleConfig, Engine, Hv, HypervisorVersion, KernelSource, TraceFormat, VmBusVersion};
 use crate::net::attachment::Attachment;
 use crate::vsp::services::config::ServiceOptions;
 
-/// Two settings of which one has no effect.
+/// Two settings that exclude each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{ignored} has no effect {cause}: {reason}; leave one of them out")]
-pub struct Conflict {
-    ignored: String,
-    cause: String,
-    reason: &'static str,
+#[error(transparent)]
+pub struct Conflict(#[from] Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Kind {
+    #[error("{ignored} has no effect {cause}: {reason}; leave one of them out")]
+    NoEffect { ignored: String, cause: String, reason: &'static str },
+    #[error("{output} would overwrite {}, which is also the file of {other}; name another file", path.display())]
+    Overwritten { output: &'static str, other: &'static str, path: PathBuf },
 }
 
 impl Config {
-    /// Checks that no setting is without effect because of another one.
+    /// Checks that no setting is without effect because of another one, and that no output overwrites another file of the machine.
     pub(crate) fn check_conflicts(&self) -> Result<(), Conflict> {
-        let conflict =
-            |ignored: &str, cause: &str, reason| Conflict { ignored: ignored.into(), cause: cause.into(), reason };
+        self.check_effects()?;
+        Ok(self.check_outputs()?)
+    }
+
+    fn check_outputs(&self) -> Result<(), Kind> {
+        let outputs = self.outputs();
+        for (number, (output, path)) in outputs.iter().enumerate() {
+            let others = self.inputs().into_iter().chain(outputs[..number].iter().copied());
+            if let Some((other, _)) = others.into_iter().find(|(_, other)| is_same_file(path, other)) {
+                return Err(Kind::Overwritten { output, other, path: path.to_path_buf() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the option whose file this is, if there is one.
+    #[doc(hidden)]
+    pub fn option_with_file(&self, path: &Path) -> Option<&'static str> {
+        let all = self.inputs().into_iter().chain(self.outputs());
+        all.into_iter().find_map(|(option, other)| is_same_file(path, other).then_some(option))
+    }
+
+    /// Returns the files that the machine reads, with their options. A path that names no file is one as well.
+    fn inputs(&self) -> Vec<(&'static str, &Path)> {
+        let kernel = match &self.kernel {
+            Some(KernelSource::File(path) | KernelSource::Flat { path, .. }) => Some(path),
+            _ => None,
+        };
+        let boot = [("--kernel", kernel), ("--initrd", self.initrd.as_ref()), ("--symbols", self.symbols.as_ref())];
+        let boot = boot.into_iter().filter_map(|(option, path)| Some((option, path?.as_path())));
+        boot.chain(self.disks.iter().map(|disk| ("--disk", disk.path.as_path()))).collect()
+    }
+
+    /// Returns the files that the machine creates or truncates, with their options.
+    fn outputs(&self) -> Vec<(&'static str, &Path)> {
+        let console = match &self.console {
+            ConsoleConfig::File(path) => Some(path),
+            _ => None,
+        };
+        let trace = self.trace.as_ref().and_then(|trace| trace.file.as_ref());
+        let files =
+            [("--console", console), ("--trace", trace), ("--screenshot-at-end", self.screenshot_at_end.as_ref())];
+        let files = files.into_iter().filter_map(|(option, path)| Some((option, path?.as_path())));
+        let captures = self.networks.iter().filter_map(|network| network.pcap.as_deref());
+        files.chain(captures.map(|path| ("--net pcap=", path))).collect()
+    }
+
+    /// Checks that no setting is without effect because of another one.
+    fn check_effects(&self) -> Result<(), Kind> {
+        let conflict = |ignored: &str, cause: &str, reason| Kind::NoEffect {
+            ignored: ignored.into(),
+            cause: cause.into(),
+            reason,
+        };
         if self.hv == Hv::Off
             && let Some((ignored, reason)) = self.without_hyper_v()
         {
             return Err(conflict(ignored, "with --hv off", reason));
         }
         if let (TraceFormat::Json, None) = (self.trace_format, &self.trace) {
-            return Err(Conflict {
+            return Err(Kind::NoEffect {
                 ignored: "--trace-format json".into(),
                 cause: "without --trace".into(),
                 reason: "it is the format of trace lines; give --trace KIND, too",
@@ -59,10 +119,43 @@ impl Config {
     }
 }
 
+/// Returns `true` if both paths name the same regular file, whether or not it exists. Devices, such as `/dev/null`, may be used
+/// several times.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let found = |path: &Path| std::fs::metadata(path).ok();
+    match (found(one), found(other)) {
+        (Some(one), Some(other)) => one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        (None, None) => one == other,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::text;
+
+    #[test]
+    fn an_output_that_would_overwrite_another_file_of_the_machine_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "content").unwrap();
+        std::os::unix::fs::symlink("file", folder.path().join("link")).unwrap();
+        let place = folder.path().display();
+        for (settings, words) in [
+            (format!("kernel = '{place}/file'\nconsole = 'file:{place}/link'"), ["--console would", "of --kernel"]),
+            (format!("disk = '{place}/link'\ntrace = 'all={place}/file'"), ["--trace would", "of --disk"]),
+            (format!("initrd = '{place}/file'\nnet = 'user,pcap={place}/file'"), ["--net pcap=", "of --initrd"]),
+            (format!("console = 'file:{place}/new'\ntrace = 'all={place}/new'"), ["--trace would", "of --console"]),
+        ] {
+            let error = load(&settings).check_conflicts().unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{settings}: {error}");
+        }
+        let several = format!("kernel = '{place}/file'\nconsole = 'file:/dev/null'\ntrace = 'all=/dev/null'");
+        let config = load(&several);
+        assert_eq!(config.check_conflicts(), Ok(()));
+        assert_eq!(config.option_with_file(&folder.path().join("link")), Some("--kernel"));
+        assert_eq!(config.option_with_file(&folder.path().join("new")), None);
+    }
 
     fn load(settings: &str) -> Config {
         toml::from_str(settings).unwrap()
