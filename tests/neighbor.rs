@@ -24,12 +24,14 @@ use viridian::vsp::network::Attachment;
 use viridian::vsp::network::NetworkOptions;
 use viridian::vsp::storage::DiskConfig;
 
-/// Returns the minimum share of its throughput that a neighbor keeps on a quiet host with two processors, beside a machine with
-/// this number of busy threads. With two of them, three threads compete for two processors. On a busy host, the neighbor has
-/// less. The script prints exact shares.
-fn least_share(busy_threads: u32) -> f64 {
-    if busy_threads == 1 { 0.5 } else { 0.33 }
-}
+/// The minimum share that a neighbor keeps beside a guest that floods, of what it does beside one that only spins.
+const LEAST_SHARE: f64 = 0.8;
+/// The minimum share that a neighbor keeps beside two processors that spin, of what it does alone, on a host with two processors.
+const LEAST_SHARE_OF_ALONE: f64 = 0.33;
+/// The number of turns of a measurement. A turn says little if the host is busy with other work meanwhile, so there are more until
+/// the neighbor has its share.
+const LEAST_TURNS: u32 = 2;
+const MOST_TURNS: u32 = 8;
 
 /// Takes a lock that runs one test at a time, because each needs all of the host's processors.
 fn alone() -> MutexGuard<'static, ()> {
@@ -45,11 +47,15 @@ fn image(name: &str) -> PathBuf {
 
 /// Returns a machine whose console is captured.
 fn machine(name: &str, kernel: &str, cmdline: &str, cpus: u32, disk: &str) -> Machine {
+    builder(name, kernel, cmdline, cpus, disk).start().unwrap()
+}
+
+fn builder(name: &str, kernel: &str, cmdline: &str, cpus: u32, disk: &str) -> Builder {
     let disk = DiskConfig { path: disk.into(), ..DiskConfig::default() };
     let builder = Builder::new().name(name).kernel(image(kernel)).cmdline(cmdline).memory(64 << 20).cpus(cpus);
     // All machines share one switch and one uplink to the host's network.
     let shared = Attachment::Switch { name: "neighbors".into(), uplink: true };
-    builder.disk(disk).net(NetworkOptions::new(shared)).capture_console().start().unwrap()
+    builder.disk(disk).net(NetworkOptions::new(shared)).capture_console()
 }
 
 fn wait_for(machine: &Machine, text: &str) -> String {
@@ -148,21 +154,44 @@ impl Drop for Echo {
     }
 }
 
-/// Returns the share of its throughput that the neighbor keeps beside a machine that `start` starts, measured in this number of turns.
-fn share(neighbor: &Neighbor, start: impl Fn() -> Machine, turns: u32, turn: Duration) -> f64 {
-    let (mut before, mut beside) = (0.0, 0.0);
-    for _ in 0..turns {
-        before += neighbor.work(turn);
-        let flood = start();
-        wait_for(&flood, "flooding\n");
-        beside += neighbor.work(turn);
-        flood.stop(End::Terminated);
-        let Ok(end) = flood.wait_timeout(grown(Duration::from_secs(1))) else {
-            panic!("the flood does not end ({} times slower than usual)", slowness());
-        };
-        assert!(matches!(end, End::Terminated), "{end}");
+/// What a neighbor does in one turn each: alone, beside a guest that only spins on as many processors, and beside a flood.
+#[derive(Default)]
+struct Work {
+    alone: f64,
+    beside_spin: f64,
+    beside_flood: f64,
+}
+
+impl Work {
+    /// Returns the share of its throughput that the neighbor keeps.
+    fn share(&self) -> f64 {
+        self.beside_flood / self.alone
     }
-    beside / before
+
+    /// Returns the share that it keeps of its throughput beside a guest that has as many processors and only spins. This is
+    /// what the flood costs it beyond the processors that its owner has paid for.
+    fn share_beside_spin(&self) -> f64 {
+        self.beside_flood / self.beside_spin
+    }
+
+    fn measure(&mut self, neighbor: &Neighbor, cpus: u32, start: &impl Fn() -> Machine, turn: Duration) {
+        self.alone += neighbor.work(turn);
+        self.beside_spin += work_beside(neighbor, flood("spin", cpus, "memory:1M"), turn);
+        self.beside_flood += work_beside(neighbor, start, turn);
+    }
+}
+
+/// Returns the work of the neighbor beside a machine that `start` starts.
+fn work_beside(neighbor: &Neighbor, start: impl Fn() -> Machine, turn: Duration) -> f64 {
+    let flood = start();
+    wait_for(&flood, "flooding\n");
+    let work = neighbor.work(turn);
+    flood.stop(End::Terminated);
+    let Ok(end) = flood.wait_timeout(grown(Duration::from_secs(1))) else {
+        panic!("the flood does not end ({} times slower than usual)", slowness());
+    };
+    assert!(matches!(end, End::Terminated), "{end}");
+    work
 }
 
 /// A guest that opens flows through the NAT without end, to a socket that keeps them open.
@@ -180,15 +209,37 @@ fn flood(kind: &str, cpus: u32, disk: &str) -> impl Fn() -> Machine + use<> {
     move || machine("flood", "flood", &cmdline, cpus, &disk)
 }
 
-/// Checks that the neighbor keeps its share beside a flood that keeps this number of threads busy.
-fn expect_goes_on(neighbor: &Neighbor, what: &str, busy_threads: u32, start: impl Fn() -> Machine) {
-    let share = share(neighbor, start, 2, Duration::from_millis(500));
-    println!("{what}: {:.0} % of the neighbor's throughput", 100.0 * share);
-    assert!(
-        share > least_share(busy_threads) / slowness(),
-        "beside {what} the neighbor keeps {:.0} % of its throughput",
-        100.0 * share
+/// Measures a neighbor, in more turns until its work `suffices` on a host that is so many times slower than usual. Returns whether
+/// it does in the end.
+fn measured(
+    neighbor: &Neighbor,
+    cpus: u32,
+    start: impl Fn() -> Machine,
+    suffices: impl Fn(&Work, f64) -> bool,
+) -> (Work, bool) {
+    let mut work = Work::default();
+    for turn in 1.. {
+        work.measure(neighbor, cpus, &start, Duration::from_millis(300));
+        let has_share = suffices(&work, slowness());
+        if turn >= LEAST_TURNS && has_share || turn == MOST_TURNS {
+            return (work, has_share);
+        }
+    }
+    unreachable!("there is a last turn")
+}
+
+/// Checks that the neighbor keeps its share beside a guest that floods, compared with one that only spins on as many processors.
+fn expect_goes_on(neighbor: &Neighbor, what: &str, cpus: u32, start: impl Fn() -> Machine) {
+    let suffices = |work: &Work, slowness| work.share_beside_spin() > LEAST_SHARE / slowness;
+    let (work, has_share) = measured(neighbor, cpus, start, suffices);
+    let percent = |share: f64| (100.0 * share).round();
+    let shares = format!(
+        "{what}: {} % of the neighbor's throughput, {} % of that beside a guest that spins",
+        percent(work.share()),
+        percent(work.share_beside_spin())
     );
+    println!("{shares}");
+    assert!(has_share, "{shares}");
 }
 
 fn expect_reader_goes_on(what: &str, kind: &str, vps: u32, disk: &str) {
@@ -198,7 +249,11 @@ fn expect_reader_goes_on(what: &str, kind: &str, vps: u32, disk: &str) {
 
 #[test]
 fn a_neighbor_makes_progress_beside_processors_that_spin() {
-    expect_reader_goes_on("a guest that spins", "spin", 2, "memory:1M");
+    let _alone = alone();
+    let neighbor = Neighbor::that_reads();
+    let suffices = |work: &Work, slowness| work.share() > LEAST_SHARE_OF_ALONE / slowness;
+    let (work, has_share) = measured(&neighbor, 2, flood("spin", 2, "memory:1M"), suffices);
+    assert!(has_share, "{:.2}", work.share());
 }
 
 #[test]
@@ -221,8 +276,7 @@ fn a_neighbor_can_use_the_nat_beside_a_guest_that_opens_flows_without_end() {
     let _alone = alone();
     let (host, silent) = (Echo::start(), silent());
     let neighbor = Neighbor::that_sends_to(host.address.port());
-    // The VP, the adapter's channel and the network are busy.
-    expect_goes_on(&neighbor, "a flood of flows through the NAT", 3, flood_of_flows(&silent));
+    expect_goes_on(&neighbor, "a flood of flows through the NAT", 1, flood_of_flows(&silent));
     drop(neighbor);
     assert_eq!(host.end().len(), 1, "a flow that ends and begins anew has another socket");
 }
@@ -274,7 +328,7 @@ fn a_neighbor_makes_progress_while_a_damaged_image_is_opened_repeatedly() {
         assert!(error.to_string().contains("is a damaged qcow2 image"), "{error}");
     }
     let after = neighbor.work(Duration::from_millis(300));
-    assert!(after > before * least_share(1) / slowness(), "{before:.0} reads a second before, {after:.0} after");
+    assert!(after > before * 0.5 / slowness(), "{before:.0} reads a second before, {after:.0} after");
 }
 
 /// Resident memory of this process, in bytes.
@@ -283,29 +337,36 @@ fn resident() -> u64 {
     pages.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
-#[test]
-fn a_ring_that_is_never_empty_does_not_fill_the_hosts_memory() {
+/// Expects that a ring of this device that is never empty does not fill the host's memory, and that its channel can be closed.
+fn expect_ring_stays_bounded(device: &str, seconds: u32) {
     const BOUND: u64 = 32 << 20;
-    let _alone = alone();
-    let machine = machine("flood", "flood", "flood=ring seconds=4", 2, "memory:1M");
+    let cmdline = format!("flood=ring device={device} seconds={seconds}");
+    let machine = builder("flood", "flood", &cmdline, 2, "memory:1M").display("on").start().unwrap();
     wait_for(&machine, "flooding\n");
     let (before, mut most) = (resident(), 0);
     let left = holds_within(Duration::from_secs(120), || {
         most = most.max(resident());
         machine.console().unwrap().wait_for("VMBus is left\n", Duration::from_millis(50)).is_ok()
     });
-    assert!(left, "VMBus cannot be left while the ring goes on");
+    assert!(left, "{device}: VMBus cannot be left while the ring goes on");
     let grown = most.saturating_sub(before);
-    assert!(grown < BOUND, "{} MiB more than before", grown >> 20);
+    assert!(grown < BOUND, "{device}: {} MiB more than before", grown >> 20);
+}
+
+#[test]
+fn a_ring_that_is_never_empty_does_not_fill_the_hosts_memory() {
+    let _alone = alone();
+    expect_ring_stays_bounded("SCSI", 4);
+    for device in ["network", "keyboard", "mouse", "video", "heartbeat", "shutdown", "KVP"] {
+        expect_ring_stays_bounded(device, 1);
+    }
 }
 
 #[test]
 #[ignore = "a measurement: scripts/bench-neighbor"]
 fn shares() {
-    let rows: [(&str, u32, &str); 13] = [
-        ("spin", 2, "memory:1M"),
+    let rows: [(&str, u32, &str); 11] = [
         ("ring", 2, "memory:1M"),
-        ("spin", 1, "memory:1M"),
         ("messages", 1, "memory:1M"),
         ("network", 1, "memory:1M"),
         ("verify", 1, "memory:16G"),
@@ -317,20 +378,21 @@ fn shares() {
         ("durable", 1, "memory:16G"),
         ("pattern", 1, "memory:64M"),
     ];
-    println!("neighbor  flood     VPs  the neighbor's share");
+    println!("neighbor  flood     VPs  of alone  of beside a spin");
     for (kind, cpus, disk) in rows {
         row("disk", &Neighbor::that_reads(), kind, cpus, flood(kind, cpus, disk));
     }
     let (host, silent) = (Echo::start(), silent());
     let neighbor = Neighbor::that_sends_to(host.address.port());
     row("NAT", &neighbor, "flows", 1, flood_of_flows(&silent));
-    // A flood of flows keeps three threads busy: its VP, its channel, and the network's.
-    for cpus in 1..=3 {
-        row("NAT", &neighbor, "spin", cpus, flood("spin", cpus, "memory:1M"));
-    }
 }
 
 fn row(name: &str, neighbor: &Neighbor, kind: &str, cpus: u32, start: impl Fn() -> Machine) {
-    let share = share(neighbor, start, 3, Duration::from_secs(4));
-    println!("{name:8}  {kind:8}  {cpus:3}  {:.0} %", 100.0 * share);
+    let mut work = Work::default();
+    // Short turns in alternation, so that other load on the host affects all three alike.
+    for _ in 0..6 {
+        work.measure(neighbor, cpus, &start, Duration::from_secs(1));
+    }
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    println!("{name:8}  {kind:8}  {cpus:3}  {:>8}  {:>16}", percent(work.share()), percent(work.share_beside_spin()));
 }

@@ -12,7 +12,10 @@
  *   flood=network                datagrams from all ports in turn to the gateway's port=N (default 9, where nobody listens)
  *   flood=lookups                look-ups of a name from all ports in turn
  *   flood=streams                streams to port=N of the gateway; begun when the first stream has accepted some bytes
- *   flood=ring                   moves a ring's write index round and round over the same packets
+ *   flood=ring                   moves a ring's write index round and round over the same packets, on the channel of device=NAME (default
+ *                                SCSI; ring.c has a list)
+ *   flood=sockets                connects to port=N of the host (default 2048) again and again, and keeps the last sockets=N connections
+ *                                open (default: all that the host grants); begun when the host refuses one
  *   flood=doorbells|calls        signals a channel, or posts messages that are refused, from all processors
  *   flood=console                prints lines
  *   flood=spin                   all processors spin with interrupts off
@@ -151,6 +154,7 @@ int main(void)
         contacts();
     if (text_equal(kind, "ring") ? !flood_ring(say_begun)
         : is_of_network ? !flood_network(kind, say_begun)
+        : text_equal(kind, "sockets") ? !flood_sockets(say_begun)
         : flood_is_of_disk(kind) ? !flood_disk(kind, say_begun)
                      : !flood(kind))
         return EXIT_FAILED;

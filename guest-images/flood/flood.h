@@ -18,3 +18,5 @@ bool flood_disk(const char *kind, void (*begun)(void));
 bool flood_network(const char *kind, void (*begun)(void));
 /* A ring that is never empty. */
 bool flood_ring(void (*begun)(void));
+/* Connections to a port of the host. Calls `begun` when the host refuses one. */
+bool flood_sockets(void (*begun)(void));
