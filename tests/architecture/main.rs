@@ -2,6 +2,7 @@
 //! that the rule finds violations.
 
 mod code;
+mod documents;
 mod floors;
 mod modules;
 mod packages;
