@@ -71,6 +71,7 @@ fn all() -> Vec<Value> {
             share("cpu.limit", "Processor time that it has at most, in percent of one processor", "150%"),
             share("memory.reserve", "Memory of its process that the host does not reclaim", "1G"),
             share("memory.limit", "Memory that its process has at most; the host ends it if it needs more", "2G"),
+            number("memory.weight", "Share of the memory budget relative to other machines, 1 to 10000 [default: 100]"),
         ])
         .collect()
 }
