@@ -1,5 +1,9 @@
-// In the guest, one connection after another, which costs no process: peer echo PORT, or peer dial PORT COUNT.
+// In the guest, one connection after another, which costs no process: peer echo PORT, or peer dial PORT COUNT. Connections that nobody accepts, all
+// at once: peer flood PORT COUNT.
 // On the host, as ssh's ProxyCommand with ProxyUseFdpass: peer pass vsock-mux/PATH PORT.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +48,30 @@ static int pass(const char *host, const char *port) {
     return 0;
 }
 
+// Begins all connections, and then waits until each has failed.
+static int flood(const struct sockaddr_vm *address, int count) {
+    struct pollfd *connections = calloc(count, sizeof *connections);
+    int waits = 0;
+    for (int number = 0; number < count; number++) {
+        int connection = socket(AF_VSOCK, SOCK_STREAM, 0);
+        need(connection >= 0 && fcntl(connection, F_SETFL, O_NONBLOCK) == 0, "socket", number);
+        int begun = connect(connection, (const struct sockaddr *)address, sizeof *address);
+        if (begun == 0) return fprintf(stderr, "connection %d is accepted\n", number), 1;
+        waits += errno == EINPROGRESS;
+        connections[number] = (struct pollfd){connection, POLLOUT, 0};
+    }
+    for (int number = 0; number < count; number++) {
+        int error = 0;
+        socklen_t size = sizeof error;
+        need(poll(connections + number, 1, -1) == 1, "poll", number);
+        need(getsockopt(connections[number].fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0, "error", number);
+        if (!error && !(connections[number].revents & POLLERR))
+            return fprintf(stderr, "connection %d is accepted\n", number), 1;
+        close(connections[number].fd);
+    }
+    return printf("%d at once\n", waits), 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     if (strcmp(argv[1], "pass") == 0) return pass(argv[2], argv[3]);
@@ -65,6 +93,7 @@ int main(int argc, char **argv) {
     }
     address.svm_cid = VMADDR_CID_HOST;
     int count = atoi(argv[3]);
+    if (strcmp(argv[1], "flood") == 0) return flood(&address, count);
     for (int number = 0; number < count; number++) {
         int connection = socket(AF_VSOCK, SOCK_STREAM, 0);
         need(connect(connection, (struct sockaddr *)&address, sizeof address) == 0, "connect", number);

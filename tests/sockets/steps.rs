@@ -155,6 +155,13 @@ pub fn nobody_listens(linux: &Linux) {
     );
     assert_eq!(linux.run("grep -c 'timed out' /tmp/errors"), "10");
     println!("measured: ten connections that nobody accepts in {:.1} s", begun.elapsed().as_secs_f64());
+    let begun = Instant::now();
+    let before = resources();
+    assert_eq!(linux.run("peer flood 9 1000"), "1000 at once");
+    println!("measured: 1000 connections at once that nobody accepts in {:.1} s", begun.elapsed().as_secs_f64());
+    linux.is_quiet();
+    let left = || resources() <= before;
+    assert!(holds_within(grown(SOON), left), "{before:?} before, {:?} after: descriptors and threads", resources());
     thread::scope(|scope| {
         for _ in 0..10 {
             scope.spawn(|| {
