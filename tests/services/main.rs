@@ -22,8 +22,8 @@ static SERVICES: OnBoth =
 /// A kernel since 6.10, in which the file copy has no driver. One engine is enough: what differs is the guest's.
 static NEWER: Batch = Batch::new(newer);
 
-/// The words for QEMU's emulation, which has no consistent XSAVE for the nested host's guests. QEMU 7.2 also computes wrong flags for CMPXCHG16B,
-/// of which bits that no processor sets get into RFLAGS when the guest is interrupted after it.
+/// The words for QEMU's emulation, which has no consistent XSAVE for the nested host's guests. By its source, QEMU 7.2 can also compute wrong flags
+/// for CMPXCHG16B.
 const FOR_QEMU: &str = "noxsave clearcpuid=cx16";
 
 /// Writes the agent to a file, and returns its path.
