@@ -1,7 +1,9 @@
 //! `--report`: the events of a run as JSON lines, for programs.
 
-use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use viridian::config::{Config, ConsoleConfig};
@@ -46,7 +48,7 @@ impl Target {
             }
             Records::standard_output()
         } else {
-            if let Some(option) = machines.into_iter().find_map(|config| config.option_with_file(path)) {
+            if let Some(option) = other_use(path, machines) {
                 let path = path.display();
                 return Err(format!(
                     "--report would overwrite {path}, which is also the file of {option}; name another file"
@@ -56,6 +58,19 @@ impl Target {
         };
         Ok(Report(Some(records)))
     }
+}
+
+/// Returns the option of a machine that has this file, too. The file of a host that does not answer within `ANSWER` is another one:
+/// it is opened later, when a signal ends the wait.
+fn other_use<'a>(path: &Path, machines: impl IntoIterator<Item = &'a Config>) -> Option<&'static str> {
+    const ANSWER: Duration = Duration::from_millis(500);
+    let (path, machines) = (path.to_owned(), machines.into_iter().cloned().collect::<Vec<_>>());
+    let (sender, answers) = mpsc::sync_channel(1);
+    let look = move || {
+        let _ = sender.send(machines.iter().find_map(|config| config.option_with_file(&path)));
+    };
+    thread::Builder::new().name("report".into()).spawn(look).ok()?;
+    answers.recv_timeout(ANSWER).ok().flatten()
 }
 
 impl Report {

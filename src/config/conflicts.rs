@@ -39,11 +39,19 @@ impl Config {
         Ok(())
     }
 
-    /// Returns the option whose file this is, if there is one.
+    /// Returns the option whose file would be overwritten by this output, if there is one. It may wait for the host to find the
+    /// machine's files.
     #[doc(hidden)]
     pub fn option_with_file(&self, path: &Path) -> Option<&'static str> {
+        let found = std::fs::metadata(path).ok();
+        if found.as_ref().is_some_and(|file| !file.is_file()) {
+            return None;
+        }
+        // A file that is empty or not there loses nothing, unless two outputs share it: then the host's files are not looked at.
+        let has_content = found.is_some_and(|file| file.len() > 0);
+        let is_same = |other: &Path| path == other || has_content && is_same_file(path, other);
         let all = self.inputs().into_iter().chain(self.outputs());
-        all.into_iter().find_map(|(option, other)| is_same_file(path, other).then_some(option))
+        all.into_iter().find_map(|(option, other)| is_same(other).then_some(option))
     }
 
     /// Returns the files that the machine reads, with their options. A path that names no file is one as well.
