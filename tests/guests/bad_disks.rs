@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::bad_input::with_mounts;
-use super::command::{Run, image, run_with, viridian};
+use super::command::{Killed, Run, image, run_with, viridian};
 use crate::common::need::{Need, ready};
 use crate::common::patience::holds_within;
 
@@ -130,22 +130,11 @@ fn the_error_for_an_unwritable_image_says_how_to_use_it_read_only() {
     assert_eq!(read.code, Some(0), "{read:?}");
 }
 
-/// A machine with these disks, which does not end.
-struct Running(std::process::Child);
-
-impl Running {
-    fn with(disk: &str) -> Self {
-        let mut command = viridian();
-        command.args(["run", "--console", "none", "--cmdline", "halt", "--disk", disk, "--kernel"]);
-        Self(command.arg(image("exits")).spawn().unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+/// Starts a machine with this disk. It does not end by itself.
+fn running_with(disk: &str) -> Killed {
+    let mut command = viridian();
+    command.args(["run", "--console", "none", "--cmdline", "halt", "--disk", disk, "--kernel"]);
+    Killed(command.arg(image("exits")).spawn().unwrap())
 }
 
 /// Waits until a process holds the lock of an image.
@@ -167,14 +156,14 @@ fn an_image_has_one_writer_or_many_readers() {
     let image = folder.image("image", 1 << 20);
     let words = ["image is in use", "two machines", "readonly=on"];
     {
-        let _writer = Running::with(&image);
+        let _writer = running_with(&image);
         wait_for_lock(&image);
         refused(&disks(&[&image]), &words);
         refused(&disks(&[&format!("{image},readonly=on")]), &words);
     }
     {
         // A killed machine holds no locks.
-        let _reader = Running::with(&format!("{image},readonly=on"));
+        let _reader = running_with(&format!("{image},readonly=on"));
         wait_for_lock(&image);
         refused(&disks(&[&image]), &words);
         let reader = disks(&[&format!("{image},readonly=on")]);

@@ -55,6 +55,7 @@ pub fn expect_echo(mut stream: UnixStream) {
             stream.shutdown(Shutdown::Write).unwrap();
         })
     };
+    stream.set_read_timeout(Some(grown(Duration::from_secs(60)))).unwrap();
     let mut got = Vec::new();
     stream.read_to_end(&mut got).unwrap();
     writer.join().unwrap();

@@ -3,14 +3,14 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::command::{image, limit, run_with, viridian};
+use super::command::{Killed, image, limit, run_with, viridian};
 use crate::common::patience::receive_within;
 
 /// Runs the guest `flood` with this command line.
@@ -41,16 +41,6 @@ fn a_kernel_that_connects_repeatedly_finds_at_most_one_old_answer_and_its_own() 
 fn a_channel_whose_ring_is_never_empty_can_be_closed() {
     let run = flood("flood=ring seconds=1", &["--disk", "memory:1M", "--memory", "64M"]);
     assert!(run.code == Some(0) && run.output.contains("VMBus is left\n"), "{run:?}");
-}
-
-/// A program that does not outlive a failed test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Accepts all connections to a Unix socket, each until the other side ends it.

@@ -5,13 +5,13 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::command::{image, viridian, with_full_signal_queue};
+use super::command::{Killed, image, viridian, with_full_signal_queue};
 use super::control::Host;
 use crate::common::need::{Need, ready};
 use crate::common::patience::{grown, holds_within};
@@ -22,28 +22,21 @@ const PROMPTLY: Duration = Duration::from_secs(1);
 const BEGIN: Duration = Duration::from_secs(60);
 const EXIT_TERMINATED: i32 = 143;
 
-/// A run of the program, killed if the test fails.
-struct Running(Child);
+/// A run of the program.
+struct Running(Killed);
 
 impl Running {
     fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
+        Self(Killed(command.spawn().unwrap()))
     }
 
     #[track_caller]
     fn expect_term_ends_it(mut self, what: &str) {
         let begin = Instant::now();
-        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
-        let ended = holds_within(PROMPTLY, || self.0.try_wait().unwrap().is_some());
+        kill_process(Pid::from_child(&self.0.0), Signal::TERM).unwrap();
+        let ended = holds_within(PROMPTLY, || self.0.0.try_wait().unwrap().is_some());
         assert!(ended, "{what}: still there {:?} after TERM", begin.elapsed());
-        assert_eq!(self.0.wait().unwrap().code(), Some(EXIT_TERMINATED), "{what}");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        assert_eq!(self.0.0.wait().unwrap().code(), Some(EXIT_TERMINATED), "{what}");
     }
 }
 
@@ -283,7 +276,7 @@ fn term_ends_a_machine_with_streams_to_a_host_that_does_not_read() {
 #[test]
 fn term_ends_a_machine_whose_standard_output_is_not_read() {
     let mut running = Running::start(flood("console", "").stdout(Stdio::piped()));
-    let mut output = running.0.stdout.take().unwrap();
+    let mut output = running.0.0.stdout.take().unwrap();
     let mut first = [0; 64];
     output.read_exact(&mut first).unwrap();
     running.expect_term_ends_it("standard output that nobody reads");
@@ -311,7 +304,7 @@ fn term_ends_a_console_command_whose_output_is_not_read() {
     host.until("web", |tree| tree["state"] == "running");
     let mut command = host.command(&["console", "web"]);
     let mut running = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
-    let output = running.0.stdout.take().unwrap();
+    let output = running.0.0.stdout.take().unwrap();
     // A pipe takes 64 KiB, in whole pages.
     let is_full = || rustix::io::ioctl_fionread(&output).is_ok_and(|waiting| waiting > 60_000);
     assert!(holds_within(BEGIN, is_full), "the pipe does not fill");
@@ -339,7 +332,7 @@ fn term_ends_a_machine_that_restarts_repeatedly() {
     command.arg("run").arg("--kernel").arg(image("exits")).args(["--cmdline", "reset=acpi", "--on-reset", "restart"]);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).arg("-v");
     let mut running = Running::start(&mut command);
-    let mut errors = running.0.stderr.take().unwrap();
+    let mut errors = running.0.0.stderr.take().unwrap();
     let mut said = Vec::new();
     let mut byte = [0];
     while !String::from_utf8_lossy(&said).contains("starts again") {
@@ -354,10 +347,10 @@ fn term_ends_a_machine_that_is_still_starting() {
     for delay in [0, 1, 2, 5, 10, 20, 50, 100] {
         let mut running = Running::start(&mut flood("spin", "--cpus 4 --disk memory:1T --net user"));
         std::thread::sleep(Duration::from_millis(delay));
-        kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
-        let ended = holds_within(PROMPTLY, || running.0.try_wait().unwrap().is_some());
+        kill_process(Pid::from_child(&running.0.0), Signal::TERM).unwrap();
+        let ended = holds_within(PROMPTLY, || running.0.0.try_wait().unwrap().is_some());
         assert!(ended, "still there, {delay} ms old, a while after TERM");
-        let status = running.0.wait().unwrap();
+        let status = running.0.0.wait().unwrap();
         // Before the program handles signals, TERM has its default effect.
         let by_signal = std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::TERM.as_raw());
         assert!(by_signal || status.code() == Some(EXIT_TERMINATED), "{delay} ms: {status}");

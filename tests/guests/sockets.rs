@@ -13,6 +13,7 @@ use viridian::machine::{End, Event, Machine};
 use viridian::vsp::sockets::{Answerer, Listener, Replies};
 
 use super::command::image;
+use super::control_sockets::expect_echo;
 use crate::common::patience::{grown, holds_within, patience, receive_within};
 
 /// The ports on which the image and the host listen.
@@ -45,23 +46,6 @@ fn serve(listener: Listener) -> JoinHandle<usize> {
         }
         clients.into_iter().map(|client| client.join().unwrap()).count()
     })
-}
-
-/// Sends bytes to a stream, closes this direction, and expects the same bytes back.
-fn expect_echo(mut stream: UnixStream) {
-    let sent: Vec<u8> = (0..300_000_u32).map(|place| (place % 253) as u8).collect();
-    let writer = {
-        let (mut stream, sent) = (stream.try_clone().unwrap(), sent.clone());
-        thread::spawn(move || {
-            stream.write_all(&sent).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-        })
-    };
-    stream.set_read_timeout(Some(grown(Duration::from_secs(60)))).unwrap();
-    let mut got = Vec::new();
-    stream.read_to_end(&mut got).unwrap();
-    writer.join().unwrap();
-    assert!(got == sent, "{} of {} bytes came back", got.len(), sent.len());
 }
 
 fn sockets(machine: &Machine) -> serde_json::Value {

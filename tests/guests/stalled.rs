@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::command::{image, limit, viridian};
+use super::command::{Killed, image, limit, viridian};
 use super::control::Host;
 use crate::common::need::{Need, ready};
 use crate::common::patience::{grown, holds_within};
@@ -70,12 +70,12 @@ fn a_disk_whose_host_does_not_respond_delays_nobody() {
     let (kernel, time) = (image("exits"), limit(120));
     let run = format!("run --name web --console none --timeout {time} --cmdline halt --kernel {}", kernel.display());
     let mut machine = file_system.command(&run);
-    let mut machine = machine.env("VIRIDIAN_RUNTIME_DIR", host.path()).stderr(Stdio::null()).spawn().unwrap();
+    let mut machine = Killed(machine.env("VIRIDIAN_RUNTIME_DIR", host.path()).stderr(Stdio::null()).spawn().unwrap());
     host.until("web", |tree| tree["state"] == "running");
     let image = format!("{},lun=3", file_system.disk());
     let mut stalled = host.command(&["disk", "web", "attach", &image]);
-    let mut stalled = stalled.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    expect_opens(&machine, "");
+    let mut stalled = Killed(stalled.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    expect_opens(&machine.0, "");
 
     assert_eq!(host.json(&["disk", "web", "list"]), json!({}));
     assert_eq!(host.json(&["inspect", "web"])["state"], "running");
@@ -85,10 +85,10 @@ fn a_disk_whose_host_does_not_respond_delays_nobody() {
     assert!(taken.code == Some(1) && taken.errors.contains("lun=3 is taken"), "{taken:?}");
     assert_eq!(host.run(&["disk", "web", "resize", "disk0.3", "2M"]).code, Some(0));
     assert_eq!(host.run(&["disk", "web", "detach", "disk0.3"]).code, Some(0));
-    assert!(stalled.try_wait().unwrap().is_none(), "it still waits");
+    assert!(stalled.0.try_wait().unwrap().is_none(), "it still waits");
     assert_eq!(host.run(&["kill", "web"]).code, Some(0));
-    assert_eq!(machine.wait().unwrap().code(), Some(143));
-    assert_ne!(stalled.wait().unwrap().code(), Some(0));
+    assert_eq!(machine.0.wait().unwrap().code(), Some(143));
+    assert_ne!(stalled.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -108,17 +108,14 @@ fn a_signal_ends_a_program_whose_disk_cannot_be_opened() {
     let linux = format!("linux --kernel {disk} -- true");
     for (arguments, ends) in [(run, Some(1)), (up, Some(2)), (linux, None)] {
         for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
-            let mut program = file_system.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
-            expect_opens(&program, "prepare");
-            kill_process(Pid::from_child(&program), signal).unwrap();
-            let ended = holds_within(grown(Duration::from_secs(1)), || program.try_wait().unwrap().is_some());
-            if !ended {
-                program.kill().unwrap();
-            }
-            let output = program.wait_with_output().unwrap();
+            let mut program = Killed(file_system.command(&arguments).stderr(Stdio::piped()).spawn().unwrap());
+            expect_opens(&program.0, "prepare");
+            kill_process(Pid::from_child(&program.0), signal).unwrap();
+            let ended = holds_within(grown(Duration::from_secs(1)), || program.0.try_wait().unwrap().is_some());
             assert!(ended, "{arguments}: still there after {signal:?}");
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.code() == Some(code) && said.contains("ended by"), "{arguments}: {output:?}");
+            let status = program.0.wait().unwrap();
+            let said = std::io::read_to_string(program.0.stderr.take().unwrap()).unwrap();
+            assert!(status.code() == Some(code) && said.contains("ended by"), "{arguments}: {status}: {said}");
             if let Some(ends) = ends {
                 let lines = std::fs::read_to_string(&report).unwrap();
                 assert_eq!(lines.matches("\"ended\"").count(), ends, "{lines}");
