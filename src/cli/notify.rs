@@ -1,4 +1,4 @@
-//! What systemd is told of the state of a unit: sd_notify(3).
+//! Notifications to systemd about the state of a unit: sd_notify(3).
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;

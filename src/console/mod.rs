@@ -170,7 +170,7 @@ impl Console {
         Ok(Self { output, input, pty, thread, last: Mutex::default() })
     }
 
-    /// Has the newest 64 KiB of output written to a file at the end of the machine.
+    /// Keeps the newest 64 KiB of output, and writes them to a file at the end of the machine.
     ///
     /// # Errors
     /// Returns an error if the file cannot be created.

@@ -17,8 +17,8 @@ pub(crate) fn set_patient(patient: bool) -> bool {
     unsafe { libc::sched_setscheduler(0, policy, &parameters) == 0 }
 }
 
-/// Makes the thread give way to all others: it has the lowest weight, preempts no thread when it is woken, and has the
-/// shortest turns, so that another thread that is woken meanwhile hardly waits for it.
+/// Sets the lowest priority for the thread: it has the lowest weight, preempts no thread when it is woken, and has the shortest
+/// turns, so that another thread that is woken meanwhile hardly waits for it.
 ///
 /// A policy for idle threads would give way at once, but is so weak that a request could time out on a busy host.
 ///

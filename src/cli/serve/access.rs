@@ -117,15 +117,15 @@ pub struct NewEntry {
     common_name: Option<String>,
 }
 
-/// What a caller has shown.
+/// The proof by which a caller was let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Credential {
-    /// What is valid for as long as the service runs: the user, or the token file.
+    /// The user, or the token of the token file. It is valid as long as the service runs.
     #[default]
     Lasting,
     /// The token of a page.
     Session(String),
-    /// That of an entry.
+    /// The token or the certificate of an entry, which can end.
     Entry(Proof),
 }
 

@@ -44,7 +44,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Tells a machine its share of the memory budget, if that is news. Returns `true` if it may get others.
+    /// Sends a machine its share of the memory budget, if it has changed. Returns `true` for a machine with dynamic memory.
     fn pass_share_on(&self, name: &str, remote: &Remote) -> bool {
         if self.budget.is_none() {
             return false;

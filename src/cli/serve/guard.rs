@@ -1,5 +1,5 @@
-//! Who a request comes from: a user of this host, a token or a certificate. Wrong tokens are counted for each address. What callers may
-//! do ends with their right, and has limits.
+//! Authentication of requests: by the user of this host, a token or a certificate. Wrong tokens are counted for each address. The rights
+//! of callers end, and their requests have limits.
 
 use std::collections::BTreeMap;
 use std::io;

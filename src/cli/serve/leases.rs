@@ -1,5 +1,5 @@
-//! What lasts ends with the right to it: events, consoles and screens are disconnected when the token or the certificate with which they
-//! were opened expires, is withdrawn, or gets a lesser role.
+//! Ends of open streams: events, consoles and screens are disconnected when the token or the certificate with which they were opened
+//! expires, is withdrawn, or gets a lesser role.
 //!
 //! The connection is shut down, whatever its thread waits for. The thread finds that with its next byte.
 

@@ -69,7 +69,7 @@ pub struct Machine {
     attempts: u32,
     /// Its use of resources.
     pub meter: Meter,
-    /// Whether `meter` has changed since it was written down.
+    /// `true` if `meter` has changed since it was written down.
     pub is_meter_new: bool,
     /// When it was started, by this service or by a previous one.
     pub since: Option<Instant>,

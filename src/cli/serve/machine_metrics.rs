@@ -1,4 +1,4 @@
-//! What Prometheus reads of one machine: all for `/machines/NAME/metrics`, and the counters of devices for `/metrics`.
+//! The metrics of one machine for Prometheus: all for `/machines/NAME/metrics`, and the counters of devices for `/metrics`.
 
 use serde_json::Value;
 

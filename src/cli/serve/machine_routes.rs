@@ -7,7 +7,7 @@ use super::tunnel;
 /// The statuses of problems that each of these requests may have.
 const OF_A_MACHINE: [u16; 5] = [404, 409, 410, 502, 504];
 
-/// All that can be requested of a machine itself.
+/// The requests that are passed on to a machine.
 pub const MACHINE_ROUTES: &[Route] = routes! {
     GET "/machines/{name}/control" "machine-summary" "The facts about a running machine that fit into a line of a list", Read, None,
         Answer::Json("Summary"), OF_A_MACHINE => tunnel::forward;

@@ -1,4 +1,4 @@
-//! How many requests a caller may make, so that one in a loop leaves the service to others.
+//! Limits for the requests of each caller, so that one in a loop leaves the service to others.
 //!
 //! Each caller of an address has a bucket of turns, which fills at a constant rate, and a number of requests at once. The user at the
 //! Unix socket has no limits: whoever is that user can do more harm by other means.

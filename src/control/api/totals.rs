@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// What is kept of the state of a machine's memory.
+/// The facts about a machine's memory that the totals have.
 const MEMORY: [&str; 6] =
     ["minimum-bytes", "maximum-bytes", "assigned-bytes", "target-bytes", "reserved-bytes", "demand-bytes"];
 

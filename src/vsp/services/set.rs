@@ -23,7 +23,7 @@ pub struct Services {
     enabled: Mutex<BTreeMap<Kind, Enabled>>,
     /// The settings of the services that the machine started with.
     forced: BTreeMap<Kind, Forced>,
-    /// What KVP tells the guest.
+    /// The items about the host that a guest gets by KVP.
     facts: Vec<Item>,
 }
 

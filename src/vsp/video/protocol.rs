@@ -71,7 +71,7 @@ pub struct Video {
     has_situation: bool,
     damage: Damage,
     reports: Reports,
-    /// What the driver was last told that the host wants.
+    /// The last FEATURE_CHANGE to the driver.
     told_features: Option<(FeatureChange, Resolution)>,
     /// Those who look, by number.
     watchers: BTreeMap<u64, Watcher>,
@@ -96,7 +96,7 @@ pub struct Video {
     unknown: u64,
 }
 
-/// What has become of a size that a viewer wants.
+/// The outcome for a size that a viewer wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preferred {
     /// The guest has been told.

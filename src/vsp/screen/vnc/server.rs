@@ -183,7 +183,7 @@ impl VncServer {
         VncDevice(self.show.clone())
     }
 
-    /// Lets a client of the control socket in, after it is sent this head. If it `only_watches`, its keys, buttons and texts are
+    /// Adds a client of the control socket, after it is sent this head. If it `only_watches`, its keys, buttons and texts are
     /// dropped. Returns `false` if there are too many viewers.
     pub fn let_in(&self, mut stream: UnixStream, head: &[u8], only_watches: bool) -> bool {
         let mut waiting = self.door.waiting.lock();

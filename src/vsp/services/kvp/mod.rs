@@ -95,7 +95,7 @@ pub struct KvpService {
     /// Time at which the intrinsic items are read next.
     refresh_at: Duration,
     intrinsic: Vec<Item>,
-    /// What each guest is told, in the pool [`Host`](Pool::Host).
+    /// The items that each guest gets in the pool [`Host`](Pool::Host).
     facts: Vec<Item>,
     /// Time at which the guest is told, `None` once it was.
     facts_at: Option<Duration>,
