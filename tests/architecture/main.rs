@@ -3,6 +3,7 @@
 
 mod code;
 mod documents;
+mod exit_code;
 mod floors;
 mod modules;
 mod packages;
