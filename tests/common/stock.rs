@@ -1,6 +1,6 @@
 //! Stock Linux under the library, on the nested host and on both engines.
 //!
-//! A check of [`plan`] is an ignored test of the same binary, named `nested_CHECK`: it runs on the nested host, where it boots the
+//! A check of [`plan`] is an ignored test of the same module, named `nested_CHECK`: it runs on the nested host, where it boots the
 //! guest that [`image`] made. The test that needs the outcome calls [`passes`].
 #![allow(dead_code)] // Each test binary uses only a part.
 
@@ -37,16 +37,17 @@ pub fn image(name: &str, arguments: &[&str]) -> String {
     directory
 }
 
-/// Plans checks with the guest in the directory `image`. Each has a name, the seconds that it needs, and further environment
-/// variables for [`variable`].
-pub fn plan(plan: &mut Plan, image: &str, engine: &str, checks: &[(&'static str, u32, &str)]) {
+/// Plans checks of a module (its `module_path!`) with the guest in the directory `image`. Each has a name, the seconds that it
+/// needs, and further environment variables for [`variable`].
+pub fn plan(plan: &mut Plan, module: &str, image: &str, engine: &str, checks: &[(&'static str, u32, &str)]) {
     let this = std::env::current_exe().expect("a test binary");
     let this = this.to_str().expect("a plain path");
     for file in [this, &format!("{image}/vmlinux"), &format!("{image}/initrd.img")] {
         plan.file(file);
     }
+    let (_, module) = module.split_once("::").expect("a module of the test binary");
     for (check, seconds, variables) in checks {
-        let test = format!("{this} --ignored --exact --nocapture nested_{check}");
+        let test = format!("{this} --ignored --exact --nocapture {module}::nested_{check}");
         plan.check(check, *seconds, format!("IMAGE={image} ENGINE={engine} {variables} {test}"));
     }
 }

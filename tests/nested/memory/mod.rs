@@ -1,17 +1,13 @@
 //! Dynamic memory with stock Linux, on the nested host and on both engines.
-//!
-//! These tests use the library, so the test binary itself runs on the nested host: see the ignored tests below.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod guest;
 mod pressure;
 mod steps;
 
 use std::sync::OnceLock;
 
-use common::nested::{Batch, OnBoth, Plan};
-use common::stock::{self, done};
+use crate::common::nested::{Batch, OnBoth, Plan};
+use crate::common::stock::{self, done};
 use guest::Linux;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -26,17 +22,23 @@ fn image() -> &'static str {
         let directory = format!("{ROOT}/target/memory-test");
         std::fs::create_dir_all(&directory).expect("a folder");
         let stress = format!("{directory}/stress");
-        done("cc", &["-O1", "-Wall", "-static", "-o", &stress, "tests/memory/stress.c"]);
+        done("cc", &["-O1", "-Wall", "-static", "-o", &stress, "tests/nested/memory/stress.c"]);
         let stress = format!("{stress}:/usr/bin/stress");
         let module = ["--module", "hv_balloon pressure_report_delay=0"];
-        stock::image("memory", &[&module[..], &["--script", "tests/memory/serve", "--file", &stress]].concat())
+        stock::image("memory", &[&module[..], &["--script", "tests/nested/memory/serve", "--file", &stress]].concat())
     })
 }
 
 fn plan(plan: &mut Plan, engine: &str) {
     // For two guests.
     plan.option("--memory", "3G");
-    stock::plan(plan, image(), engine, &[("sizes", 120, ""), ("discard", 60, ""), ("pressure", 300, "")]);
+    stock::plan(
+        plan,
+        module_path!(),
+        image(),
+        engine,
+        &[("sizes", 120, ""), ("discard", 60, ""), ("pressure", 300, "")],
+    );
 }
 
 #[test]
@@ -69,7 +71,7 @@ fn nested_pressure() {
 #[test]
 #[ignore = "a part of stock_linux_shrinks_and_grows_by_exact_pages, for the nested host"]
 fn nested_sizes() {
-    let linux = Linux::boot("startup=256M,min=192M,max=640M,cold-discard=off");
+    let linux = Linux::with_memory("startup=256M,min=192M,max=640M,cold-discard=off");
     steps::the_driver_is_ready(&linux);
     steps::memory_is_given_and_returned(&linux);
     steps::memory_is_added(&linux);
@@ -80,6 +82,6 @@ fn nested_sizes() {
 #[test]
 #[ignore = "a part of stock_linux_reports_free_pages, for the nested host"]
 fn nested_discard() {
-    let linux = Linux::boot("startup=384M,cold-discard=on");
+    let linux = Linux::with_memory("startup=384M,cold-discard=on");
     steps::free_pages_are_given_back(&linux);
 }

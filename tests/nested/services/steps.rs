@@ -11,9 +11,9 @@ use viridian::internals::services::{
 };
 use viridian::machine::End;
 
+use super::guest::{Linux, NAME};
 use crate::common::patience::{grown, holds_within};
 use crate::common::stock::SOON;
-use crate::guest::{Linux, NAME};
 
 fn json(linux: &Linux, kind: Kind) -> Json {
     serde_json::to_value(linux.service(kind).status()).expect("a status is JSON")

@@ -13,7 +13,7 @@ pub const MIB: u64 = 1 << 20;
 
 impl Linux {
     /// Boots it, and waits for its shell. `memory` are settings as on the command line.
-    pub fn boot(memory: &str) -> Self {
+    pub fn with_memory(memory: &str) -> Self {
         let config = Config {
             memory: toml_memory(memory),
             engine: engine(),

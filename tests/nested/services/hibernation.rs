@@ -7,7 +7,7 @@ use viridian::config::Config;
 use viridian::machine::End;
 use viridian::vsp::storage::DiskConfig;
 
-use crate::guest::{Linux, NAME};
+use super::guest::{Linux, NAME};
 
 /// The disk for the guest's memory, on the nested host.
 const SWAP: &str = "/tmp/swap";

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use viridian::machine::End;
 
+use super::guest::{Linux, PATH, SOON, echo, exchange, read_all};
 use crate::common::patience::{grown, holds_within};
-use crate::guest::{Linux, PATH, SOON, echo, exchange, read_all};
 
 /// Ports of the guest, of the library, and of a Unix socket. The last one has no listener.
 const GUEST: u32 = 1024;

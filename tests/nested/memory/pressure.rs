@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use viridian::fleet::{Fleet, RunningFleet};
 
+use super::guest::{MIB, counted, resident, total};
 use crate::common::patience::{grown, holds_within};
 use crate::common::stock::{SOON, Shell, image_file, variable};
-use crate::guest::{MIB, counted, resident, total};
 
 const BUDGET: u64 = 896 * MIB;
 const STARTUP: u64 = 384 * MIB;

@@ -1,16 +1,12 @@
 //! Sockets with stock Linux, its module hv_sock and socat, on the nested host and on both engines.
-//!
-//! This uses the library, so the test binary runs itself on the nested host.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod guest;
 mod steps;
 
 use std::sync::OnceLock;
 
-use common::nested::{Batch, OnBoth, Plan, is_full};
-use common::stock::{self, done, number};
+use crate::common::nested::{Batch, OnBoth, Plan, is_full};
+use crate::common::stock::{self, done, number};
 use guest::Linux;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -25,9 +21,9 @@ fn image() -> &'static str {
         let directory = format!("{ROOT}/target/sockets-test");
         std::fs::create_dir_all(&directory).expect("a folder");
         let peer = format!("{directory}/peer");
-        done("cc", &["-O1", "-Wall", "-o", &peer, "tests/sockets/peer.c"]);
+        done("cc", &["-O1", "-Wall", "-o", &peer, "tests/nested/sockets/peer.c"]);
         let peer = format!("{peer}:/usr/bin/peer");
-        let files = ["--file", "tests/sockets/serve:/usr/bin/serve", "--file", &peer];
+        let files = ["--file", "tests/nested/sockets/serve:/usr/bin/serve", "--file", &peer];
         let packages = ["--module", "hv_sock", "--package", "socat", "--package", "dropbear-bin"];
         stock::image("sockets", &[packages.as_slice(), &files].concat())
     })
@@ -39,7 +35,7 @@ fn plan(plan: &mut Plan, engine: &str) {
     plan.file(&format!("{}/peer:/usr/bin/peer", image()));
     let (mebibytes, connections) = if is_full() { (1024, 10_000) } else { (16, 200) };
     let variables = format!("MIB={mebibytes} CONNECTIONS={connections}");
-    stock::plan(plan, image(), engine, &[("sockets", 150 + mebibytes + connections / 4, &variables)]);
+    stock::plan(plan, module_path!(), image(), engine, &[("sockets", 150 + mebibytes + connections / 4, &variables)]);
 }
 
 #[test]
@@ -50,7 +46,7 @@ fn stock_linux_and_the_host_connect_to_each_other() {
 #[test]
 #[ignore = "a part of stock_linux_and_the_host_connect_to_each_other, for the nested host"]
 fn nested_sockets() {
-    let linux = Linux::boot();
+    let linux = Linux::with_sockets();
     steps::both_sides_connect(&linux);
     steps::ssh_uses_the_unix_socket(&linux);
     steps::a_half_closed_echo_is_whole(&linux, number("MIB"));

@@ -16,7 +16,7 @@ pub const PATH: &str = "/tmp/vsock";
 
 impl Linux {
     /// Boots it, and waits for its shell.
-    pub fn boot() -> Self {
+    pub fn with_sockets() -> Self {
         let builder = Builder::new()
             .engine(engine())
             .memory(384 << 20)

@@ -1,22 +1,14 @@
 //! Screen, keyboard and mouse with stock Linux (`hyperv_drm`, `hyperv-keyboard`, `hid-hyperv`), on the nested host and on both
 //! engines.
-//!
-//! This uses the library, so the test binary runs itself on the nested host.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod early;
 mod input;
 mod picture;
-#[path = "../common/rfb.rs"]
-mod rfb;
-#[path = "../common/vnc.rs"]
-mod vnc;
 
 use std::sync::OnceLock;
 
-use common::nested::{Batch, OnBoth, Plan};
-use common::stock::{self, done};
+use crate::common::nested::{Batch, OnBoth, Plan};
+use crate::common::stock::{self, done};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -30,7 +22,7 @@ fn linux(flavour: &str, modules: &[&str], program: &str) -> String {
     let mut arguments: Vec<String> = ["--flavour", flavour, "--output", &directory].map(str::to_owned).into();
     modules.iter().for_each(|module| arguments.extend(["--module".into(), module.to_string()]));
     let binary = format!("{directory}/{program}");
-    done("cc", &["-O1", "-Wall", "-o", &binary, &format!("tests/screen/{program}.c")]);
+    done("cc", &["-O1", "-Wall", "-o", &binary, &format!("tests/nested/screen/{program}.c")]);
     arguments.extend(["--file".into(), format!("{binary}:/usr/bin/{program}")]);
     done("scripts/linux-guest", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     directory
@@ -67,7 +59,7 @@ fn early() -> &'static str {
         let modules = format!("{kernel}/lib/modules/{}/kernel/drivers", release.trim());
         let driver = format!("{modules}/gpu/drm/hyperv/hyperv_drm.ko:/hyperv_drm.ko");
         let arguments = ["--flavour", "amd64", "--module", "hv_vmbus", "--module", "drm_kms_helper", "--module"];
-        let files = ["drm_shmem_helper", "--file", &driver, "--file", "tests/screen/early.sh:/usr/bin/early"];
+        let files = ["drm_shmem_helper", "--file", &driver, "--file", "tests/nested/screen/early.sh:/usr/bin/early"];
         stock::image("early-screen", &[&arguments[..], &files].concat())
     })
 }
@@ -78,7 +70,7 @@ fn again() -> &'static str {
     IMAGE.get_or_init(|| {
         let next = early();
         let files = ["vmlinuz", "initrd.img"].map(|name| format!("{next}/{name}:/boot/{name}"));
-        let script = format!("{ROOT}/tests/screen/again.sh:/usr/bin/again");
+        let script = format!("{ROOT}/tests/nested/screen/again.sh:/usr/bin/again");
         let arguments = ["--flavour", "amd64", "--module", "hyperv_drm", "--package", "kexec-tools", "--file", &script];
         stock::image("again-screen", &[&arguments[..], &["--file", &files[0], "--file", &files[1]]].concat())
     })
@@ -88,11 +80,11 @@ fn plan(plan: &mut Plan, engine: &str) {
     for image in [events(), older(), early(), again()] {
         plan.file(&format!("{image}/vmlinuz"));
     }
-    stock::plan(plan, events(), engine, &[("input", 120, ""), ("early_panic", 60, "")]);
-    stock::plan(plan, older(), engine, &[("older_driver", 120, "")]);
-    stock::plan(plan, early(), engine, &[("early_driver", 120, "")]);
-    stock::plan(plan, again(), engine, &[("early_again", 180, "")]);
-    stock::plan(plan, draw(), engine, &[("picture", 120, "")]);
+    stock::plan(plan, module_path!(), events(), engine, &[("input", 120, ""), ("early_panic", 60, "")]);
+    stock::plan(plan, module_path!(), older(), engine, &[("older_driver", 120, "")]);
+    stock::plan(plan, module_path!(), early(), engine, &[("early_driver", 120, "")]);
+    stock::plan(plan, module_path!(), again(), engine, &[("early_again", 180, "")]);
+    stock::plan(plan, module_path!(), draw(), engine, &[("picture", 120, "")]);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use super::guest::{Linux, MIB, SOON, counted, resident, total};
 use crate::common::patience::{grown, holds_within};
-use crate::guest::{Linux, MIB, SOON, counted, resident, total};
 
 const STARTUP: u64 = 256 * MIB;
 const MIN: u64 = 192 * MIB;

@@ -1,9 +1,5 @@
 //! Integration services with stock Linux and its daemons, on the nested host and on both engines.
-//!
-//! This uses the library, so the test binary runs itself on the nested host.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod guest;
 mod hibernation;
 mod steps;
@@ -12,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use common::nested::{Batch, OnBoth, Plan, is_full};
-use common::stock::{self, done, number};
+use crate::common::nested::{Batch, OnBoth, Plan, is_full};
+use crate::common::stock::{self, done, number};
 use guest::Linux;
 
 static SERVICES: OnBoth =
@@ -40,9 +36,9 @@ fn agent() -> &'static str {
 
 /// Makes the guest: a kernel of Debian with its drivers, and the daemons.
 fn make_image(name: &str, further: &[&str]) -> String {
-    let serve = "tests/services/serve:/usr/bin/serve";
-    let configure = "tests/services/hv_set_ifconfig:/usr/bin/hv_set_ifconfig";
-    let event = "tests/services/on-event:/usr/bin/on-event";
+    let serve = "tests/nested/services/serve:/usr/bin/serve";
+    let configure = "tests/nested/services/hv_set_ifconfig:/usr/bin/hv_set_ifconfig";
+    let event = "tests/nested/services/on-event:/usr/bin/on-event";
     let agent = format!("{}:/usr/sbin/viridian-agent", agent());
     let files = ["--file", serve, "--file", configure, "--file", event, "--file", &agent];
     let packages = ["hyperv-daemons", "chrony", "btrfs-progs"].map(|name| ["--package", name]);
@@ -61,7 +57,7 @@ fn newer_image() -> String {
     let flavour = if suite.is_some() { "cloud-amd64" } else { "6.12-cloud-amd64" };
     let daemon = std::env::var("VIRIDIAN_FCOPY").unwrap_or_else(|_| {
         let daemon = format!("{}/fcopy", env!("CARGO_TARGET_TMPDIR"));
-        done("cc", &["-O1", "-Wall", "-static", "-o", &daemon, "tests/services/fcopy.c"]);
+        done("cc", &["-O1", "-Wall", "-static", "-o", &daemon, "tests/nested/services/fcopy.c"]);
         daemon
     });
     let daemon = format!("{daemon}:/usr/sbin/hv_fcopy_uio_daemon");
@@ -82,7 +78,7 @@ fn newer(plan: &mut Plan) {
     plan_for(plan, &image, "user");
     let daemon = if std::env::var_os("VIRIDIAN_FCOPY").is_some() { "KERNELS_FCOPY=1" } else { "" };
     let variables = format!("ROUNDS=1 ITEMS=12 PAUSE=2 COPY=300001 CLOCKS=0 WORDS='{FOR_QEMU}' {daemon}");
-    stock::plan(plan, &image, "user", &[("newer", 180, &variables)]);
+    stock::plan(plan, module_path!(), &image, "user", &[("newer", 180, &variables)]);
 }
 
 fn plan(plan: &mut Plan, engine: &str) {
@@ -93,7 +89,13 @@ fn plan(plan: &mut Plan, engine: &str) {
     let (pause, copy, clocks) = if is_full() { (60, 100_000_001, 3) } else { (8, 500_001, 1) };
     let variables = format!("ROUNDS={rounds} ITEMS={items} PAUSE={pause} COPY={copy} CLOCKS={clocks} WORDS=''");
     let seconds = 200 + 10 * rounds + pause + copy / 100_000;
-    stock::plan(plan, image, engine, &[("services", seconds, &variables), ("hibernation", 240, &variables)]);
+    stock::plan(
+        plan,
+        module_path!(),
+        image,
+        engine,
+        &[("services", seconds, &variables), ("hibernation", 240, &variables)],
+    );
 }
 
 #[test]
