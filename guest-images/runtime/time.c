@@ -35,7 +35,6 @@
 
 /* One of the vectors that the runtime uses itself. */
 #define VECTOR_TICK 0xf2
-#define TIMER_PERIODIC 0x20000
 #define TIMER_BY_16 0x3
 /* APICs count at 25 MHz to 1 GHz: 6.4 to 256 ms. */
 #define TICK_COUNT 400000
@@ -146,7 +145,7 @@ void ticks_start(void)
 {
     interrupt_set_handler(VECTOR_TICK, on_tick);
     apic_write(APIC_TIMER_DIVIDE, TIMER_BY_16);
-    apic_write(APIC_TIMER, VECTOR_TICK | TIMER_PERIODIC);
+    apic_write(APIC_TIMER, VECTOR_TICK | APIC_TIMER_PERIODIC);
     apic_write(APIC_TIMER_INITIAL, TICK_COUNT);
     ticks = true;
 }
