@@ -8,6 +8,7 @@ mod disks;
 mod drivers;
 mod exits_to_user_space;
 mod guests;
+mod host;
 mod hyperv_engines;
 #[path = "../common/hyperv_images.rs"]
 mod hyperv_images;

@@ -1,16 +1,14 @@
 //! The nested test host itself: the properties on which other tests depend.
 
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::need::{Need, ready};
-use common::nested::{self, Batch};
-use common::patience::holds_within;
+use crate::common::need::{Need, ready};
+use crate::common::nested::{self, Batch};
+use crate::common::patience::holds_within;
 
 /// The command of a QEMU that fails if KVM lacks any of these enlightenments.
 const HYPERV_BY_QEMU: &str = "echo quit | qemu-system-x86_64 -M pc,accel=kvm -nodefaults -display none -monitor stdio -S -cpu \
@@ -18,7 +16,7 @@ const HYPERV_BY_QEMU: &str = "echo quit | qemu-system-x86_64 -M pc,accel=kvm -no
 
 static BATCH: Batch = Batch::new(|plan| {
     plan.qemu();
-    plan.file("tests/nested_host.rs");
+    plan.file("tests/nested/host.rs");
     plan.option("--env", "GREETING=it's \"here\" $HOME");
     plan.option("--kernel-module", "tun");
     plan.check("code", 5, "exit 211");
@@ -27,7 +25,7 @@ static BATCH: Batch = Batch::new(|plan| {
     plan.check("files", 5, "printf 'a\\0b' >result");
     plan.check("late", 2, "echo started; sleep 10000");
     plan.check("lingering", 5, "sleep 60 & echo done");
-    plan.check("same paths", 5, format!("cat {}/tests/nested_host.rs", env!("CARGO_MANIFEST_DIR")));
+    plan.check("same paths", 5, format!("cat {}/tests/nested/host.rs", env!("CARGO_MANIFEST_DIR")));
     plan.check("environment", 5, "echo \"$GREETING\"");
     plan.check("input", 5, "cat; echo end");
     plan.check("hyper-v", 20, HYPERV_BY_QEMU);
@@ -73,7 +71,7 @@ fn processes_that_a_check_leaves_running_delay_nothing() {
 
 #[test]
 fn a_packed_file_has_the_same_path_there() {
-    BATCH.outcome("same paths", |outcome| assert_eq!(outcome.text(), include_str!("nested_host.rs")));
+    BATCH.outcome("same paths", |outcome| assert_eq!(outcome.text(), include_str!("host.rs")));
 }
 
 #[test]
@@ -196,7 +194,7 @@ fn bad_arguments_are_answered_at_once_with_125_and_the_reason() {
 fn without_programs(reasons: &[(&str, &str)]) -> (bool, String) {
     let list = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "an_exit_code_passes_through", "--nocapture"]).env("PATH", "/nowhere");
+    command.args(["--exact", "host::an_exit_code_passes_through", "--nocapture"]).env("PATH", "/nowhere");
     command.env_remove("VIRIDIAN_SKIP").env_remove("VIRIDIAN_SKIP_NESTED").env("VIRIDIAN_NOT_RUN", list.path());
     let output = command.envs(reasons.iter().copied()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -209,7 +207,7 @@ fn a_check_with_a_reason_is_skipped_and_noted() {
         [("VIRIDIAN_SKIP_NESTED", "to see it"), ("VIRIDIAN_SKIP", "ipv6: other; nested host: to see it")]
     {
         let (passed, noted) = without_programs(&[(variable, value)]);
-        assert!(passed && noted.contains("an_exit_code_passes_through\tnested host\tto see it\n"), "{noted}");
+        assert!(passed && noted.contains("host::an_exit_code_passes_through\tnested host\tto see it\n"), "{noted}");
     }
 }
 
@@ -227,7 +225,7 @@ fn a_selected_test_runs_no_other_check() {
         return;
     }
     let program = std::env::current_exe().unwrap();
-    let output = Command::new(program).args(["--exact", "alone::child", "--ignored", "--nocapture"]).output().unwrap();
+    let output = Command::new(program).args(["--exact", "host::alone::child", "--ignored", "--nocapture"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 

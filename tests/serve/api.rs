@@ -1,12 +1,9 @@
 //! The API of `viridian serve`, tested against its own description.
 
-#[path = "common/mod.rs"]
-mod common;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::need::{Need, ready};
+use crate::common::need::{Need, ready};
 
 #[test]
 fn requests_that_schemathesis_makes_from_the_description_are_answered_as_it_says() {

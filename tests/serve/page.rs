@@ -1,12 +1,9 @@
 //! The page of `viridian serve`, used in a browser.
 
-#[path = "common/mod.rs"]
-mod common;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::need::{Need, ready};
+use crate::common::need::{Need, ready};
 
 #[test]
 fn a_user_defines_starts_and_removes_machines_in_a_browser() {
