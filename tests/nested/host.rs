@@ -225,7 +225,8 @@ fn a_selected_test_runs_no_other_check() {
         return;
     }
     let program = std::env::current_exe().unwrap();
-    let output = Command::new(program).args(["--exact", "host::alone::child", "--ignored", "--nocapture"]).output().unwrap();
+    let output =
+        Command::new(program).args(["--exact", "host::alone::child", "--ignored", "--nocapture"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 

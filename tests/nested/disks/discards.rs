@@ -13,11 +13,11 @@ pub fn plan(plan: &mut Plan, engine: &str) {
     let image = |name: &str, kind: &str| guest.join(format!("{name}-{engine}.{kind}"));
     let (base, old, over, new) =
         (image("x", "raw"), image("old", "qcow2"), image("over", "qcow2"), image("new", "qcow2"));
-    std::fs::write(&base, vec![b'x'; 16 << 20]).expect("target/ can be written to");
+    std::fs::write(&base, vec![b'x'; 8 << 20]).expect("target/ can be written to");
     guest::done(NEED, &["qemu-img:qemu-utils"]);
     let create = |arguments: &[&str]| guest::done("qemu-img", &[&["create", "-q", "-f", "qcow2"], arguments].concat());
     let backing = format!("x-{engine}.raw");
-    create(&["-o", "compat=0.10", guest::text(&old), "16M"]);
+    create(&["-o", "compat=0.10", guest::text(&old), "8M"]);
     create(&["-o", "compat=0.10", "-b", &backing, "-F", "raw", guest::text(&over)]);
     create(&["-b", &backing, "-F", "raw", guest::text(&new)]);
     for file in [&base, &old, &over, &new] {
@@ -41,8 +41,8 @@ pub fn plan(plan: &mut Plan, engine: &str) {
         "discards",
         300,
         format!(
-            "truncate -s 16M raw.img; truncate -s 16M kept.img; \
-             {{ dd if=/dev/zero bs=1M count=8; tr '\\0' x </dev/zero | dd bs=64k count=128 iflag=fullblock; }} >expected.raw 2>/dev/null; \
+            "truncate -s 8M raw.img; truncate -s 8M kept.img; \
+             {{ dd if=/dev/zero bs=1M count=4; tr '\\0' x </dev/zero | dd bs=64k count=64 iflag=fullblock; }} >expected.raw 2>/dev/null; \
              {run} || exit; {look}; code=$?; rm *.raw *.img; exit $code"
         ),
     );
