@@ -3,4 +3,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod container;
+mod files;
+mod hcl;
 mod slurm;
