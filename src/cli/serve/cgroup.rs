@@ -55,7 +55,8 @@ impl Groups {
         {
             return Err(io::Error::other(format!(
                 "{} has no controller {missing}; write +{missing} to cgroup.subtree_control in the directory above it, \
-                 or give --cgroup another directory",
+                 which must have no processes of its own (in a unit of systemd: Delegate=cpu memory and \
+                 DelegateSubgroup=service), or give --cgroup another directory",
                 path.display()
             )));
         }
