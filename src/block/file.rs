@@ -22,6 +22,8 @@ pub struct FileDisk {
     discard: bool,
     /// `true` if writes that would make the file look like a qcow2 image are refused.
     guarded: bool,
+    /// `true` if the file is in memory and has no place on a disk.
+    in_memory: bool,
     /// `true` once a write refused by `guarded` has been logged. Further ones are not logged, because a guest can try often.
     told: AtomicBool,
     /// The methods that the host is known not to support: a set of `Zeroing` bits.
@@ -41,7 +43,8 @@ impl FileDisk {
     pub fn new(file: File, alignment: usize, read_only: bool, discard: bool) -> Self {
         let discard = discard && !read_only && can_discard(&file);
         let direct = DirectFile { file: Arc::new(file), alignment, guarded: false };
-        Self { direct, read_only, discard, guarded: false, told: AtomicBool::new(false), missing: AtomicU8::new(0) }
+        let (told, missing) = (AtomicBool::new(false), AtomicU8::new(0));
+        Self { direct, read_only, discard, guarded: false, in_memory: false, told, missing }
     }
 
     /// Refuses writes that would make the file look like a qcow2 image.
@@ -72,7 +75,7 @@ impl FileDisk {
     pub fn memory(size: u64, read_only: bool, discard: bool) -> io::Result<Self> {
         let file = File::from(memfd_create("scratch-disk", MemfdFlags::CLOEXEC)?);
         file.set_len(size)?;
-        Ok(Self::new(file, 1, read_only, discard))
+        Ok(Self { in_memory: true, ..Self::new(file, 1, read_only, discard) })
     }
 
     fn bounces(&self, bytes: &[u8]) -> bool {
@@ -100,6 +103,14 @@ impl FileDisk {
     }
 }
 
+/// Returns the number of bytes that the host has allocated for a file, or `None` for what is no file.
+pub(super) fn allocated(file: &File) -> Option<u64> {
+    /// The unit of `st_blocks` (stat(2)).
+    const BLOCK: u64 = 512;
+    let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    Some(metadata.blocks().saturating_mul(BLOCK))
+}
+
 /// Returns `true` if the host can release parts of the file.
 fn can_discard(file: &File) -> bool {
     let Ok(metadata) = file.metadata() else { return false };
@@ -121,6 +132,10 @@ impl Disk for FileDisk {
     fn size(&self) -> io::Result<u64> {
         // Unlike fstat, this also returns the size of a block device. The file position is not used otherwise.
         Ok(seek(&self.direct.file, SeekFrom::End(0))?)
+    }
+
+    fn allocated(&self) -> Option<u64> {
+        if self.in_memory { None } else { allocated(&self.direct.file) }
     }
 
     fn grow(&self, size: u64) -> io::Result<()> {

@@ -134,6 +134,22 @@ fn a_guest_cannot_write_a_qcow2_header_to_a_disk_that_was_detected_as_raw() {
 }
 
 #[test]
+fn what_the_host_has_allocated_is_that_of_a_file_and_not_of_memory() {
+    let file = tempfile::tempfile().expect("a file");
+    file.set_len(64 << 20).expect("a hole");
+    let disk = FileDisk::new(file, 1, false, true);
+    let before = disk.allocated().expect("a number");
+    disk.write(0, &vec![1; 1 << 20]).expect("a write");
+    disk.flush().expect("a flush");
+    let after = disk.allocated().expect("a number");
+    assert!(before < 1 << 20 && after >= 1 << 20, "{before} {after}");
+    let memory = FileDisk::memory(1 << 20, false, true).expect("a disk");
+    assert_eq!(memory.allocated(), None);
+    let device = File::open("/dev/null").expect("a device");
+    assert_eq!(allocated(&device), None);
+}
+
+#[test]
 fn a_full_host_disk_fails_writes_until_there_is_room_again() {
     if !ready(&[Need::Namespaces, Need::Tool("mount")]) {
         return;

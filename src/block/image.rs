@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
@@ -30,8 +31,12 @@ pub struct Image {
     pool: Pool,
     sector: u32,
     path: PathBuf,
+    /// See [`ImageReport::allocated_bytes`]. [`UNKNOWN`] if there is none.
+    allocated: AtomicU64,
     pub(super) counters: DiskCounters,
 }
+
+const UNKNOWN: u64 = u64::MAX;
 
 /// A report about a disk in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +50,9 @@ pub(crate) struct ImageReport {
     pub sector: u32,
     /// `true` if the disk cannot be written.
     pub read_only: bool,
+    /// The number of bytes that the host had allocated for the image file when it was last looked at, without backing files. `None` if
+    /// there is no file.
+    pub allocated_bytes: Option<u64>,
     /// Its counters.
     pub counters: DiskCounts,
 }
@@ -66,7 +74,8 @@ impl Image {
 
     fn with_path(disk: Box<dyn Disk>, sector: u32, path: PathBuf) -> Arc<Self> {
         let (gate, pool, counters) = Default::default();
-        Arc::new(Self { disk, gate, pool, sector, path, counters })
+        let allocated = disk.allocated().unwrap_or(UNKNOWN).into();
+        Arc::new(Self { disk, gate, pool, sector, path, allocated, counters })
     }
 
     /// Returns the disk.
@@ -112,6 +121,11 @@ impl Image {
         })
     }
 
+    /// Asks the host how much it has allocated for the image, for the next [`report`](Self::report).
+    pub(crate) fn look_at_allocation(&self) {
+        self.allocated.store(self.disk.allocated().unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
     /// Returns its current state, without asking the host.
     pub(crate) fn report(&self) -> ImageReport {
         ImageReport {
@@ -119,6 +133,7 @@ impl Image {
             format: self.disk.format(),
             sector: self.sector,
             read_only: self.disk.read_only(),
+            allocated_bytes: Some(self.allocated.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNKNOWN),
             counters: self.counters.snapshot(),
         }
     }

@@ -72,6 +72,12 @@ pub trait Disk: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Returns the number of bytes that the host has allocated for the image file, without those of backing files. `None` if there is
+    /// no such file, or if the host does not say.
+    fn allocated(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns `true` if the disk cannot be written.
     fn read_only(&self) -> bool;
 

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,10 @@ struct Shared {
     log: Arc<Log>,
     /// Readable once the last machine has ended.
     ended: EventFd,
+    /// Wakes the watching thread.
+    wake: EventFd,
+    /// `true` if the watching thread wakes by itself once a period. It does not if there are no disks to look at.
+    is_periodic: AtomicBool,
 }
 
 struct Running {
@@ -69,7 +74,7 @@ pub struct Status {
 impl RunningFleet {
     pub(super) fn start(ready: Vec<(String, Prepared)>, budget: Option<Budget>) -> io::Result<Self> {
         let log = Arc::new(Log::default());
-        let ended = EventFd::new()?;
+        let (ended, wake) = (EventFd::new()?, EventFd::new()?);
         let mut members = Vec::new();
         for (name, machine) in ready {
             let since = Instant::now();
@@ -89,7 +94,7 @@ impl RunningFleet {
                 break;
             }
         }
-        let shared = Arc::new(Shared { members, log, ended });
+        let shared = Arc::new(Shared { members, log, ended, wake, is_periodic: AtomicBool::new(false) });
         let watch = {
             let shared = shared.clone();
             move || shared.watch(budget.map(Sharing::new))
@@ -116,7 +121,7 @@ impl RunningFleet {
     ///
     /// The machine's end is not reported before `access` returns: do not wait for that in it.
     pub fn with<T>(&self, name: &str, access: impl FnOnce(&Machine) -> T) -> Option<T> {
-        self.shared.members.iter().find(|running| running.name == name)?.with(access)
+        self.shared.with(self.shared.members.iter().find(|running| running.name == name)?, access)
     }
 
     /// Returns handles on the machines, in the order of their start.
@@ -172,7 +177,7 @@ impl Handle {
 
     /// Does something with the machine, as [`RunningFleet::with`].
     pub fn with<T>(&self, access: impl FnOnce(&Machine) -> T) -> Option<T> {
-        self.member().with(access)
+        self.shared.with(self.member(), access)
     }
 
     /// Waits for the end of the machine.
@@ -203,7 +208,7 @@ impl Shared {
         let _over = Over(self);
         let mut left: Vec<_> = self.members.iter().filter(|member| member.runs()).collect();
         while !left.is_empty() {
-            match wait_for_ends(&left, sharing.is_some()) {
+            match self.wait_for_ends(&left, sharing.is_some()) {
                 Ok(ended) => {
                     if let Some(sharing) = &mut sharing {
                         self.share_memory(sharing);
@@ -220,6 +225,38 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Does something with a machine that runs. If that has attached its first disk, its size is looked at from now on.
+    fn with<T>(&self, member: &Running, access: impl FnOnce(&Machine) -> T) -> Option<T> {
+        member.with(|machine| {
+            let result = access(machine);
+            if !machine.disks().is_empty() && !self.is_periodic.load(Ordering::SeqCst) {
+                self.wake.signal();
+            }
+            result
+        })
+    }
+
+    /// Waits until one of the machines ends, or a period is over, if disks are to be looked at or memory is to be shared. Returns which
+    /// have ended.
+    fn wait_for_ends(&self, members: &[&Running], shares: bool) -> Result<Vec<bool>, Errno> {
+        // Others read, too. Only this thread writes, and only after it has dropped these guards.
+        let states: Vec<_> = members.iter().map(|member| member.state()).collect();
+        let machines = || states.iter().filter_map(|state| state.machine());
+        let mut fds: Vec<_> =
+            machines().map(|machine| PollFd::from_borrowed_fd(machine.ended(), PollFlags::IN)).collect();
+        fds.push(PollFd::new(&self.wake, PollFlags::IN));
+        // A disk that is attached after the look wakes this thread, because it finds `false`.
+        self.is_periodic.store(false, Ordering::SeqCst);
+        let is_periodic = shares || machines().any(|machine| !machine.disks().is_empty());
+        self.is_periodic.store(is_periodic, Ordering::SeqCst);
+        if poll(&mut fds, is_periodic.then_some(&PERIOD))? == 0 {
+            machines().for_each(|machine| machine.disks().check_sizes_aside());
+        }
+        self.wake.take();
+        fds.pop();
+        Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
     }
 
     /// Releases machines that have ended, and publishes their outcomes. `all` is `true` if no other machine runs.
@@ -244,20 +281,6 @@ impl Shared {
             target.and_then(|bytes| member.with(|machine| machine.set_memory_target(bytes)));
         }
     }
-}
-
-/// Waits until one of the machines ends, or a period is over, if disks are to be looked at or memory is to be shared. Returns which
-/// have ended.
-fn wait_for_ends(members: &[&Running], shares: bool) -> Result<Vec<bool>, Errno> {
-    // Others read, too. Only this thread writes, and only after it has dropped these guards.
-    let states: Vec<_> = members.iter().map(|member| member.state()).collect();
-    let machines = || states.iter().filter_map(|state| state.machine());
-    let mut fds: Vec<_> = machines().map(|machine| PollFd::from_borrowed_fd(machine.ended(), PollFlags::IN)).collect();
-    let has_disks = machines().any(|machine| !machine.disks().is_empty());
-    if poll(&mut fds, (has_disks || shares).then_some(&PERIOD))? == 0 {
-        machines().for_each(|machine| machine.disks().check_sizes_aside());
-    }
-    Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
 }
 
 impl State {

@@ -15,6 +15,7 @@ use imago::raw::Raw;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
 
 use super::error::DiskError;
+use super::file::allocated;
 use super::opened::Opened;
 use super::options::Format;
 use super::request::Extent;
@@ -57,6 +58,8 @@ pub(super) struct Qcow2Disk {
     cluster: u64,
     /// Size of the largest clusters of the chain that may be compressed, or 0: to read any part of one, all of it is inflated.
     inflated: u64,
+    /// The image file itself.
+    file: std::fs::File,
     write: bool,
     discard: Discard,
 }
@@ -83,6 +86,7 @@ pub(super) fn open_disk(opened: Opened, options: &ImageOptions) -> Result<Box<dy
 /// Opens an image and its backing files.
 pub(super) fn open(opened: Opened, discard: bool, backing: BackingFiles) -> Result<Qcow2Disk, DiskError> {
     let write = opened.write;
+    let file = opened.file.try_clone().map_err(|source| DiskError::Host { path: opened.path.clone(), source })?;
     let mut chain = Chain { above: Vec::new(), folder: folder_of(&opened.path, backing)?, tables: 0, inflated: 0 };
     let header = Header::read(&opened)?;
     let discard = match header.version {
@@ -94,7 +98,7 @@ pub(super) fn open(opened: Opened, discard: bool, backing: BackingFiles) -> Resu
     let (guard, version, cluster) = (Guard::default(), header.version, 1 << header.cluster_bits);
     let access = open_layer(opened, header, &mut chain, &guard)?;
     let inflated = chain.inflated;
-    Ok(Qcow2Disk { access: RwLock::new(Some(access)), guard, version, cluster, inflated, write, discard })
+    Ok(Qcow2Disk { access: RwLock::new(Some(access)), guard, version, cluster, inflated, file, write, discard })
 }
 
 /// The state of opening a chain, from the top image down.
@@ -270,6 +274,10 @@ impl Qcow2Disk {
 impl Disk for Qcow2Disk {
     fn size(&self) -> io::Result<u64> {
         self.with(|access| Ok(access.size()))
+    }
+
+    fn allocated(&self) -> Option<u64> {
+        allocated(&self.file)
     }
 
     fn read_only(&self) -> bool {

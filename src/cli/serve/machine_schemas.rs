@@ -14,7 +14,8 @@ pub fn machine_schemas() -> Value {
     let path = || json!({ "type": "string", "pattern": "^/", "description": "Absolute path of a file of the host" });
     let value = || json!({ "type": ["string", "integer"], "minimum": 0 });
     let item = object(json!({ "key": string(), "value": value() }), &["key", "value"]);
-    let sums: serde_json::Map<_, _> = COUNTERS.iter().map(|name| ((*name).to_owned(), integer())).collect();
+    let sums = COUNTERS.into_iter().chain(["disk-allocated-bytes"]);
+    let sums: serde_json::Map<_, _> = sums.map(|name| (name.to_owned(), integer())).collect();
     json!({
         "Summary": object(
             json!({

@@ -53,6 +53,9 @@ pub struct Sample {
     guest: u64,
     #[serde(deserialize_with = "counters")]
     counters: Counters,
+    /// What the host has allocated for the images of all disks, in bytes.
+    #[serde(default)]
+    allocated: Option<u64>,
 }
 
 impl Sample {
@@ -72,6 +75,7 @@ impl Sample {
                 .or_else(|| summary["memory-bytes"].as_u64())
                 .unwrap_or_default(),
             counters,
+            allocated: summary["totals"]["disk-allocated-bytes"].as_u64(),
         })
     }
 }
@@ -169,6 +173,12 @@ impl Meter {
         self.last = Some(sample.clone());
     }
 
+    /// Returns what the host had allocated for the images of all disks at the last sample, in bytes, also of disks that were attached while
+    /// the machine ran.
+    pub fn allocated(&self) -> Option<u64> {
+        self.last.as_ref()?.allocated
+    }
+
     /// Returns what was used.
     pub fn to_json(&self, name: &str) -> Value {
         let percent = |share: f64| (share * 10_000.0).round() / 100.0;
@@ -192,7 +202,7 @@ impl Meter {
         let rate = if self.running > 0.0 { normalized / self.running } else { 0.0 };
         shown["disk-average-normalized-iops"] = json!((rate * 100.0).round() / 100.0);
         shown["disk-average-latency-seconds"] = json!((requests > 0.0).then(|| latency / requests / 1e9));
-        shown["disk-allocated-bytes"] = Value::Null;
+        shown["disk-allocated-bytes"] = json!(self.allocated());
         shown
     }
 }
@@ -203,7 +213,7 @@ pub fn total(meters: &[Value]) -> Value {
     for key in ["running-seconds", "cpu-seconds"] {
         sum[key] = json!(meters.iter().filter_map(|meter| meter[key].as_f64()).sum::<f64>());
     }
-    for key in COUNTERS {
+    for key in COUNTERS.into_iter().chain(["disk-allocated-bytes"]) {
         sum[key] = json!(meters.iter().filter_map(|meter| meter[key].as_u64()).fold(0, u64::saturating_add));
     }
     sum
@@ -214,7 +224,16 @@ mod tests {
     use super::*;
 
     fn sample(process: u64, time: f64, age: f64, cpu_seconds: f64, bytes: u64, count: u64) -> Sample {
-        Sample { process, time, age, cpu_seconds, resident: bytes, guest: 1 << 20, counters: [count; COUNTERS.len()] }
+        Sample {
+            process,
+            time,
+            age,
+            cpu_seconds,
+            resident: bytes,
+            guest: 1 << 20,
+            counters: [count; COUNTERS.len()],
+            allocated: None,
+        }
     }
 
     #[test]
@@ -241,6 +260,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_allocated_is_that_of_the_last_sample_and_no_sum_over_time() {
+        let mut meter = Meter::new();
+        assert_eq!(meter.to_json("web")["disk-allocated-bytes"], Value::Null);
+        for bytes in [7, 9, 8] {
+            meter.add(&Sample { allocated: Some(bytes), ..sample(7, 111.0, 10.0, 4.0, 100, 5) });
+        }
+        assert_eq!(meter.to_json("web")["disk-allocated-bytes"], 8);
+        meter.reset();
+        let all = [meter.to_json("web"), Meter::new().to_json("db"), meter.to_json("shop")];
+        assert_eq!((&all[0]["disk-allocated-bytes"], &total(&all)["disk-allocated-bytes"]), (&json!(8), &json!(16)));
+    }
+
+    #[test]
     fn a_meter_of_an_earlier_version_has_fewer_counters() {
         let mut meter = Meter::new();
         meter.add(&sample(7, 111.0, 10.0, 4.0, 100, 5));
@@ -248,6 +280,7 @@ mod tests {
         for place in ["/counters", "/last/counters"] {
             old.pointer_mut(place).and_then(Value::as_array_mut).unwrap().truncate(6);
         }
+        old["last"].as_object_mut().unwrap().remove("allocated");
         let read: Meter = serde_json::from_value(old).unwrap();
         assert_eq!(read.counters, [5, 5, 5, 5, 5, 5, 0, 0, 0]);
     }

@@ -27,12 +27,16 @@ fn show(call: &Call<'_>) -> Result<Value, Problem> {
     let (mut shown, images) = {
         let machines = call.service.supervisor.machines();
         let machine = machines.get(call.name).ok_or_else(|| Problem::no_machine(call.name))?;
-        let config = machine.definition.as_ref().ok().map(|definition| &definition.config);
+        // A machine that runs says it itself, also of disks that were attached.
+        let says = machine.process.is_some() && machine.meter.allocated().is_some();
+        let config = machine.definition.as_ref().ok().map(|definition| &definition.config).filter(|_| !says);
         let images: Option<Vec<_>> = config.map(|config| config.disks.iter().map(|disk| disk.path.clone()).collect());
         (machine.meter.to_json(call.name), images)
     };
     // A file system that hangs delays nobody else: the machines are not locked.
-    shown["disk-allocated-bytes"] = json!(images.map(|images| allocated(&images)));
+    if let Some(images) = images {
+        shown["disk-allocated-bytes"] = json!(allocated(&images));
+    }
     Ok(shown)
 }
 

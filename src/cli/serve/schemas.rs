@@ -215,7 +215,10 @@ pub fn schemas() -> Value {
         "Meter": meter(),
         "Meters": object(
             json!({
-                "total": object(totals(json!({ "machines": { "type": "integer" } })), &["machines"]),
+                "total": object(
+                    totals(json!({ "machines": { "type": "integer" }, "disk-allocated-bytes": { "type": "integer" } })),
+                    &["machines"],
+                ),
                 "machines": { "type": "array", "items": reference("Meter") },
             }),
             &["total", "machines"],

@@ -1,5 +1,7 @@
 //! The counters of the disks and adapters of a machine, and their sums, for those who ask often.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 /// The facts about a machine's memory that the totals have.
@@ -27,10 +29,17 @@ pub fn totals(tree: &Value) -> Value {
         // Those that took some time: all that have come to an end, in whatever way.
         "disk-requests": requests,
         "disk-latency-nanoseconds": disks("latency-nanoseconds"),
+        "disk-allocated-bytes": allocated(devices().map(|device| &device["image"])),
         // The directions are those of the guest.
         "network-received-bytes": network("receive"),
         "network-sent-bytes": network("transmit"),
     })
+}
+
+/// Returns the number of bytes that the host has allocated for image files. The same file counts once.
+fn allocated<'a>(images: impl Iterator<Item = &'a Value>) -> u64 {
+    let sizes = images.filter_map(|image| Some((image["path"].as_str()?, image["allocated-bytes"].as_u64()?)));
+    sizes.collect::<BTreeMap<_, _>>().values().fold(0, |sum, size| sum.saturating_add(*size))
 }
 
 /// Returns the parts of the tree of a machine that count something, in the same places: of disks, of adapters, and of the memory.
@@ -74,6 +83,15 @@ mod tests {
         );
         assert_eq!((&sums["network-sent-bytes"], &sums["network-received-bytes"]), (&json!(12), &json!(9)));
         assert_eq!(totals(&json!({}))["disk-reads"], 0);
+    }
+
+    #[test]
+    fn what_is_allocated_for_images_counts_once_for_each_file() {
+        let disk = |path: &str, bytes: Value| json!({ "image": { "path": path, "allocated-bytes": bytes } });
+        let devices = json!({ "disk0.0": disk("/a", json!(5)), "disk0.1": disk("/a", json!(5)), "disk0.2": disk("/b", json!(7)),
+            "disk0.3": disk("memory:1M", Value::Null), "disk0.4": { "image": null }, "rtc": {} });
+        assert_eq!(totals(&json!({ "devices": devices }))["disk-allocated-bytes"], 12);
+        assert_eq!(totals(&json!({}))["disk-allocated-bytes"], 0);
     }
 
     #[test]

@@ -90,6 +90,7 @@ impl Unit {
         let Some(image) = self.state.lock().image.clone() else { return Ok(false) };
         // Without the lock, so that a host that does not respond does not block users of the unit.
         let blocks = image.sectors()?;
+        image.look_at_allocation();
         let mut state = self.state.lock();
         let same = state.image.as_ref().is_some_and(|now| Arc::ptr_eq(now, &image));
         if !same || state.logical.medium().is_none_or(|medium| medium.blocks == blocks) {

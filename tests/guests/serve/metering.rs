@@ -3,6 +3,8 @@
 #[path = "../../../src/cli/serve/exposition_reader.rs"]
 mod reader;
 
+use std::os::unix::fs::FileExt;
+
 use reader::parse;
 use serde_json::{Value, json};
 
@@ -60,6 +62,42 @@ fn what_a_machine_has_used_is_added_up_over_its_starts_and_over_those_of_the_ser
     assert_eq!(host.request("DELETE", "/machines/busy", "").status, 200);
     assert_eq!(host.request("PUT", "/machines/busy", &toml).status, 201);
     assert_eq!(meter(&host, "busy")["running-seconds"], 0.0);
+}
+
+#[test]
+fn what_is_allocated_for_disks_that_were_attached_counts_without_asking_the_machine() {
+    const MIB: u64 = 1 << 20;
+    let host = Host::serve();
+    host.define("web", "");
+    host.post("/machines/web/start");
+    host.until_state("web", "running");
+    let allocated = || {
+        let all = host.get("/meter");
+        let own = all["machines"][0]["disk-allocated-bytes"].as_u64();
+        assert_eq!(all["total"]["disk-allocated-bytes"], own.unwrap_or_default(), "{all}");
+        own
+    };
+    assert!(holds_within(grown(SOON), || allocated() == Some(0)), "{:?}", allocated());
+    let disk = host.folder.path().join("disk.img");
+    let image = std::fs::File::create(&disk).unwrap();
+    image.set_len(64 * MIB).unwrap();
+    image.write_all_at(&vec![1; MIB as usize], 0).unwrap();
+    image.sync_all().unwrap();
+    let run = host.run(&["disk", "web", "attach", disk.to_str().unwrap()]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let has = |least: u64| allocated().is_some_and(|bytes| bytes >= least);
+    assert!(holds_within(grown(SOON), || has(MIB)), "{:?}", allocated());
+    // What is written later counts, too, although the machine had no disk when it started.
+    image.write_all_at(&vec![1; 4 * MIB as usize], 8 * MIB).unwrap();
+    image.sync_all().unwrap();
+    assert!(holds_within(grown(SOON), || has(5 * MIB)), "{:?}", allocated());
+    let own = meter(&host, "web")["disk-allocated-bytes"].as_u64();
+    assert!(own.is_some_and(|bytes| bytes >= 5 * MIB), "{own:?}");
+    // The definition of the machine has no disk.
+    host.post("/machines/web/kill");
+    host.until_state("web", "stopped");
+    assert_eq!(meter(&host, "web")["disk-allocated-bytes"], 0);
+    assert!(has(5 * MIB), "{:?}", allocated());
 }
 
 #[test]
