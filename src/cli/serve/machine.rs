@@ -16,6 +16,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// A machine that has run for this long does not count as one that fails again and again.
 const GOOD_RUN: Duration = Duration::from_secs(60);
 
+/// Time after a request to stop in which an end by the guest is what the user has requested, although the guest was late.
+const LATE: Duration = Duration::from_secs(3600);
+
 /// The states in which the service sees a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -29,6 +32,14 @@ pub enum State {
     Stopping,
     /// It has ended, and is started again at this time.
     Waiting(Instant),
+}
+
+/// A request of a user to stop the machine that the guest has not obeyed in its time.
+struct Unheeded {
+    /// Up to this time, it may still do so.
+    until: Instant,
+    /// The number of restarts of the guest. A guest that has restarted since does not know of the request.
+    restarts: Value,
 }
 
 /// A process of a machine.
@@ -67,6 +78,8 @@ pub struct Machine {
     pub restarts: u64,
     /// Number of restarts since its last good run.
     attempts: u32,
+    /// The last request to stop it, if the guest has not obeyed.
+    unheeded: Option<Unheeded>,
     /// Its use of resources.
     pub meter: Meter,
     /// `true` if `meter` has changed since it was written down.
@@ -92,6 +105,7 @@ impl Machine {
             end: Value::Null,
             restarts: 0,
             attempts: 0,
+            unheeded: None,
             meter: Meter::new(),
             is_meter_new: false,
             since: None,
@@ -151,6 +165,10 @@ impl Machine {
     /// Notes that the process has ended, and decides what comes next.
     pub fn ended(&mut self, end: Value) {
         let restart = self.treatment().restart;
+        let restarts = &self.summary["restarts"];
+        let heard = |request: Unheeded| Instant::now() < request.until && request.restarts == *restarts;
+        // Late, the guest has done what a user has asked it for.
+        let obeys = self.unheeded.take().is_some_and(heard) && end["exit-code"] == 0;
         let ran = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         self.process = None;
         self.answers = true;
@@ -160,7 +178,7 @@ impl Machine {
         let again = match restart {
             Restart::Never => false,
             Restart::OnFailure => is_failure(&end),
-            Restart::Always => true,
+            Restart::Always => !obeys,
         };
         self.end = end;
         self.state = if self.state == State::Stopping || !again {
@@ -175,6 +193,12 @@ impl Machine {
     pub fn wanted(&mut self) -> bool {
         self.attempts = 0;
         self.kept(State::Starting)
+    }
+
+    /// Notes that it goes on after a request to stop it. If `was_asked`, its guest may still obey. Otherwise nobody wants that any more.
+    pub fn goes_on(&mut self, was_asked: bool) {
+        let request = || Unheeded { until: Instant::now() + LATE, restarts: self.summary["restarts"].clone() };
+        self.unheeded = was_asked.then(request);
     }
 
     /// Notes that a thread keeps it from now on. Returns `true` if it had none.
@@ -230,6 +254,25 @@ mod tests {
         stopped.state = State::Stopping;
         stopped.ended(json!({ "kind": "lost" }));
         assert_eq!(stopped.state(), "stopped", "a user wants it");
+    }
+
+    #[test]
+    fn a_guest_that_obeys_late_stays_off_and_other_ends_count_as_before() {
+        let (off, failed) = (json!({ "kind": "powered-off", "exit-code": 0 }), json!({ "kind": "lost" }));
+        let after = |change: &dyn Fn(&mut Machine), end: &Value| {
+            let mut machine = machine(Restart::Always);
+            machine.summary = json!({ "restarts": 2 });
+            machine.goes_on(true);
+            change(&mut machine);
+            machine.ended(end.clone());
+            (machine.state(), machine.unheeded.is_some())
+        };
+        assert_eq!(after(&|_| {}, &off), ("stopped", false));
+        assert_eq!(after(&|_| {}, &failed), ("waiting", false));
+        assert_eq!(after(&|machine| machine.summary = json!({ "restarts": 3 }), &off), ("waiting", false));
+        assert_eq!(after(&|machine| machine.goes_on(false), &off), ("waiting", false), "the stop was cancelled");
+        let is_long_ago = |machine: &mut Machine| machine.unheeded.as_mut().unwrap().until = Instant::now();
+        assert_eq!(after(&is_long_ago, &off), ("waiting", false));
     }
 
     #[test]

@@ -160,14 +160,14 @@ pub fn begin_stop(owner: &Arc<Supervisor>, machine: &str, who: &str, how: &Stop)
     }
     let force = how.force && !how.hibernate;
     let job = job_worker::start(owner, STOP, machine, who, move |worker| take_steps(worker, steps, force));
-    job.map(Some).inspect_err(|_| goes_on(owner, machine))
+    job.map(Some).inspect_err(|_| goes_on(owner, machine, false))
 }
 
 /// Takes the steps of a stop, until one of them ends the machine.
 fn take_steps(worker: &Worker, steps: Vec<Step>, force: bool) -> Result<Value, Problem> {
     let (supervisor, name) = (&worker.supervisor, worker.machine.as_str());
     let remote = worker.remote();
-    let mut reason = None;
+    let (mut reason, mut was_asked) = (None, false);
     // A machine that hangs does not ask its guest for anything.
     let hangs = force && matches!(remote.request("GET", "/", None, SILENCE), Err(Failure::Slow(_)));
     let steps = if hangs { Vec::new() } else { steps };
@@ -175,6 +175,7 @@ fn take_steps(worker: &Worker, steps: Vec<Step>, force: bool) -> Result<Value, P
         worker.step(words);
         reason = remote.request("POST", path, body.as_ref(), limit).err().filter(|failure| !failure.is_end());
         if reason.is_none() {
+            was_asked = true;
             supervisor.wait(name, limit, |machine| machine.process.is_none() || worker.is_cancelled());
         }
         if has_ended(supervisor, name) {
@@ -186,7 +187,7 @@ fn take_steps(worker: &Worker, steps: Vec<Step>, force: bool) -> Result<Value, P
     }
     if !force || !worker.commit() {
         // It is as before, but for what its guest does about the requests.
-        goes_on(supervisor, name);
+        goes_on(supervisor, name, was_asked && !worker.is_cancelled());
         return Err(reason.map_or_else(|| Problem::guest("the guest has not shut down"), problem));
     }
     worker.step("ending the machine by force");
@@ -199,11 +200,13 @@ fn has_ended(supervisor: &Supervisor, name: &str) -> bool {
     supervisor.machines().get(name).is_none_or(|machine| machine.process.is_none())
 }
 
-/// Notes that a machine was not stopped.
-fn goes_on(supervisor: &Supervisor, name: &str) {
+/// Notes that a machine was not stopped. If `was_asked`, its guest may still obey.
+fn goes_on(supervisor: &Supervisor, name: &str, was_asked: bool) {
     let _ = supervisor.change(name, |machine| {
         if machine.state == State::Stopping {
             machine.state = State::Running;
+            machine.goes_on(was_asked);
+            supervisor.places.set_stopping(name, false);
         }
         Ok(())
     });
@@ -242,7 +245,7 @@ fn is_stopping(supervisor: &Supervisor, name: &str) -> Result<bool, Problem> {
             }
         };
         // The next service is not to start it again.
-        supervisor.places.forget(name);
+        supervisor.places.set_stopping(name, true);
         result
     })
 }

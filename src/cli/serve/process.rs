@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::{Value, json};
-use viridian::config::ConsoleConfig;
+use viridian::config::{Config, ConsoleConfig};
 
 use super::definition::Definition;
 use super::inherited;
@@ -29,6 +29,9 @@ const TAIL: u64 = 16 << 10;
 const DISCARD: Duration = Duration::from_secs(10);
 /// Length of messages after which they are forgotten. A guest may cause some, and not more than this.
 const MOST_MESSAGES: u64 = 1 << 20;
+
+/// The kind of the settings file of a machine that a user has asked to end.
+const STOPPING: &str = "stopping";
 
 /// The directories of the files of running machines. Like machines, they do not survive a restart of the host.
 #[derive(Clone, Debug)]
@@ -60,12 +63,26 @@ impl Places {
 
     /// Forgets that a machine was started: its end is known.
     pub fn forget(&self, name: &str) {
-        let _ = fs::remove_file(self.file(name, "toml"));
+        for kind in ["toml", STOPPING] {
+            let _ = fs::remove_file(self.file(name, kind));
+        }
+    }
+
+    /// Notes that a user wants a machine to end, or that it goes on nevertheless. If it ends while there is no service, the next one
+    /// decides by that whether it starts again.
+    pub fn set_stopping(&self, name: &str, is_stopping: bool) {
+        let (runs, stops) = (self.file(name, "toml"), self.file(name, STOPPING));
+        let _ = if is_stopping { fs::rename(runs, stops) } else { fs::rename(stops, runs) };
+    }
+
+    /// Returns the settings with which a machine was started.
+    pub fn settings(&self, name: &str) -> Option<Config> {
+        ["toml", STOPPING].into_iter().find_map(|kind| Config::load(&self.file(name, kind)).ok())
     }
 
     /// Removes all files of a machine.
     pub fn remove(&self, name: &str) {
-        for kind in ["toml", "report", "messages", "console"] {
+        for kind in ["toml", STOPPING, "report", "messages", "console"] {
             let _ = fs::remove_file(self.file(name, kind));
         }
     }
@@ -312,6 +329,23 @@ mod tests {
         assert!(places.was_started("web"));
         places.remove("web");
         assert!(!places.was_started("web"));
+    }
+
+    #[test]
+    fn a_machine_that_is_to_end_is_not_one_that_was_started_until_it_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = places(&folder);
+        assert!(places.settings("web").is_none());
+        fs::write(folder.path().join("web.toml"), "memory = \"96M\"\n").unwrap();
+        for (is_stopping, started) in [(true, &[][..]), (true, &[]), (false, &["web"]), (false, &["web"])] {
+            places.set_stopping("web", is_stopping);
+            assert_eq!(places.started().unwrap(), started);
+            assert_eq!(places.settings("web").unwrap().memory.size.0, 96 << 20);
+        }
+        places.set_stopping("web", true);
+        places.forget("web");
+        places.set_stopping("web", false);
+        assert!(places.started().unwrap().is_empty() && places.settings("web").is_none());
     }
 
     #[test]

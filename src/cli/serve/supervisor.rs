@@ -251,7 +251,10 @@ impl Supervisor {
                 .with_remedy("replace it by PUT, or remove it by DELETE")),
             (State::Stopped | State::Waiting(_), _) => Ok(machine.wanted()),
             (State::Stopping, _) => Err(Problem::state(format!("{name} is stopping")).with_remedy("wait for its end")),
-            (State::Starting | State::Running, _) => Ok(false),
+            (State::Starting | State::Running, _) => {
+                machine.goes_on(false);
+                Ok(false)
+            }
         })?;
         if needs_thread {
             self.keep(name.to_owned(), Task::Start);

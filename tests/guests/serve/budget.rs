@@ -12,11 +12,11 @@ const MIB: u64 = 1 << 20;
 const BUDGET: u64 = 256;
 
 /// A console with the keyboard.
-struct Console(UnixStream);
+pub struct Console(UnixStream);
 
 impl Console {
     /// Opens the console of a machine, and waits until the guest listens.
-    fn open(host: &Host, name: &str) -> Self {
+    pub fn open(host: &Host, name: &str) -> Self {
         let mut stream = UnixStream::connect(host.socket()).unwrap();
         stream.set_read_timeout(Some(grown(SOON))).unwrap();
         write!(stream, "POST /machines/{name}/control/console HTTP/1.1\r\nContent-Length: 0\r\n\r\n").unwrap();
@@ -30,8 +30,8 @@ impl Console {
         Self(stream)
     }
 
-    fn demand(&mut self, units: &str) {
-        self.0.write_all(units.as_bytes()).unwrap();
+    pub fn type_text(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).unwrap();
     }
 }
 
@@ -61,8 +61,8 @@ fn processes_share_a_budget_by_weight_and_a_start_waits_for_room_or_is_refused()
     let [mut light, mut heavy] = ["light", "heavy"].map(|name| Console::open(&host, name));
     // Demands in units of 20 MiB, and the sizes that follow: a machine wants a fifth more than its demand.
     for (demands, expected) in [(["3", "3"], [96, 96]), (["3", "8"], [96, 160]), (["8", "8"], [117, 138])] {
-        light.demand(demands[0]);
-        heavy.demand(demands[1]);
+        light.type_text(demands[0]);
+        heavy.type_text(demands[1]);
         let so = holds_within(grown(SOON), || sizes(&host) == expected);
         assert!(so, "{demands:?} leads to {:?}, not to {expected:?}", sizes(&host));
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::budget::Console;
 use super::service::{Host, SOON, runs, signal};
 use crate::common::patience::{grown, holds_within, patience};
 
@@ -108,6 +109,28 @@ fn a_machine_that_is_always_started_again_stays_stopped_if_a_user_stops_it() {
         host.until_state(name, "stopped");
         assert_eq!(host.machine(name)["policy-restarts"], 0);
     }
+}
+
+#[test]
+fn a_guest_that_shuts_down_later_than_it_was_waited_for_stays_off_and_one_that_nobody_has_asked_does_not() {
+    let host = Host::serve();
+    let cmdline = format!("requests=1000 listens=yes {}", patience());
+    for name in ["asked", "other"] {
+        let settings = "memory = \"startup=128M,min=96M,max=160M\"\n[service]\nrestart = \"always\"\n";
+        host.define_with(name, "balloon", &cmdline, settings);
+        host.post(&format!("/machines/{name}/start"));
+    }
+    let [mut asked, mut other] = ["asked", "other"].map(|name| Console::open(&host, name));
+    // The guest ignores the power button.
+    let run = host.run(&["stop", "asked", "--shutdown", "0", "--power-button", "0.2", "--no-force"]);
+    assert_eq!(run.code, Some(124), "{run:?}");
+    host.until_state("asked", "running");
+    let mut events = host.events(host.get("/machines")["last-event"].as_u64().unwrap());
+    asked.type_text("q");
+    assert_eq!(events.wait_for_state("asked", "stopped")["end"]["exit-code"], 0);
+    other.type_text("q");
+    assert_eq!(events.wait_for_state("other", "waiting")["end"]["exit-code"], 0);
+    assert_eq!(host.machine("asked")["policy-restarts"], 0);
 }
 
 #[test]
