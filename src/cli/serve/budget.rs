@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use viridian::config::Memory;
+
 use super::governor::{Claim, Governor};
 use super::lock::Mutex;
 use super::machine::Machine;
@@ -59,6 +61,11 @@ impl Shares {
     }
 }
 
+/// Returns the least and the most memory that a guest with these settings can have.
+pub fn bounds(Memory { size, min, max, .. }: &Memory) -> (u64, u64) {
+    (min.map_or(size.0, |min| min.0.min(size.0)), max.map_or(size.0, |max| max.0.max(size.0)))
+}
+
 /// Returns the claim of a machine that has memory, or is to have some.
 pub fn claim(machine: &Machine) -> Option<Claim> {
     let weight = machine.treatment().memory.weight.0.into();
@@ -71,12 +78,28 @@ pub fn claim(machine: &Machine) -> Option<Claim> {
         let reserved = number("reserved-bytes").max(machine.memory_asked).unwrap_or_default().max(assigned);
         return Some(Claim { min, max, weight, assigned, reserved, demand: number("demand-bytes") });
     }
-    let fixed = machine.summary["memory-bytes"].as_u64().or(machine.startup_bytes)?;
+    let known = machine.summary["memory-bytes"].as_u64();
+    if let Some((min, max)) = machine.adopted_bytes.filter(|_| known.is_none()) {
+        // It may have any size, and others may have to wait until it says which.
+        return Some(Claim { min, max, weight, assigned: max, reserved: max, demand: Some(max) });
+    }
+    let fixed = known.or(machine.startup_bytes)?;
     Some(Claim { min: fixed, max: fixed, weight, assigned: fixed, reserved: fixed, demand: None })
+}
+
+/// Time for a machine that was found running to say what memory it has.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Returns `true` for a machine that another service has started and that has had no time yet to say what memory it has.
+pub fn is_soon_known(machine: &Machine) -> bool {
+    let is_new = machine.since.is_none_or(|since| since.elapsed() < GRACE);
+    machine.adopted_bytes.is_some() && machine.summary.is_null() && machine.answers && is_new
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use serde_json::{Value, json};
 
     use super::super::error::Problem;
@@ -109,6 +132,18 @@ mod tests {
         starting.startup_bytes = Some(64 * MIB);
         assert_eq!(claim(&starting), Some(fixed(64 * MIB)));
         assert_eq!(claim(&machine(json!({ "memory-bytes": 9 * MIB }))), Some(fixed(9 * MIB)));
+        // One that was found running has all that it can have until it says something else.
+        let mut adopted = dynamic(96, 160, 128, 100);
+        let known = claim(&adopted);
+        (adopted.startup_bytes, adopted.adopted_bytes) = (Some(128 * MIB), Some((96 * MIB, 160 * MIB)));
+        assert!(claim(&adopted) == known && !is_soon_known(&adopted));
+        adopted.summary = Value::Null;
+        let own = claim(&adopted).unwrap();
+        assert_eq!((own.reserved, own.least(), is_soon_known(&adopted)), (160 * MIB, 96 * MIB, true));
+        adopted.since = Instant::now().checked_sub(GRACE);
+        assert!(claim(&adopted) == Some(own) && !is_soon_known(&adopted), "it says nothing");
+        (adopted.since, adopted.answers) = (None, false);
+        assert!(claim(&adopted) == Some(own) && !is_soon_known(&adopted), "it hangs");
         let mut asked = dynamic(96, 160, 128, 100);
         asked.memory_asked = Some(150 * MIB);
         let own = claim(&asked).unwrap();

@@ -66,6 +66,9 @@ pub struct Machine {
     pub summary: Value,
     /// Memory that its guest has at the start of its process, if it has or gets one.
     pub startup_bytes: Option<u64>,
+    /// The least and the most memory of the guest of a process that another service has started, which counts until the machine says what
+    /// it has.
+    pub adopted_bytes: Option<(u64, u64)>,
     /// It starts when others have released as much.
     pub waits_for_room: bool,
     /// Its share of the memory budget, until it is passed on.
@@ -99,6 +102,7 @@ impl Machine {
             answers: true,
             summary: Value::Null,
             startup_bytes: None,
+            adopted_bytes: None,
             waits_for_room: false,
             memory_target: None,
             memory_asked: None,
@@ -173,7 +177,7 @@ impl Machine {
         self.process = None;
         self.answers = true;
         (self.startup_bytes, self.memory_target, self.memory_asked) = (None, None, None);
-        self.waits_for_room = false;
+        (self.adopted_bytes, self.waits_for_room) = (None, false);
         self.summary = Value::Null;
         let again = match restart {
             Restart::Never => false,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use viridian::config::Size;
 
-use super::budget::{Budget, INTERVAL, claim};
+use super::budget::{Budget, INTERVAL, claim, is_soon_known};
 use super::error::Problem;
 use super::governor::Claim;
 use super::supervisor::Supervisor;
@@ -46,6 +46,10 @@ impl Supervisor {
 
     fn set_targets(&self, budget: &Budget) {
         let mut machines = self.machines();
+        // Others keep what they have until it is known what a machine has that has soon answered.
+        if machines.values().any(is_soon_known) {
+            return;
+        }
         let claims = machines.iter().filter_map(|(name, machine)| Some((name.clone(), claim(machine)?))).collect();
         for (name, target) in budget.step(&claims) {
             machines.get_mut(&name).into_iter().for_each(|machine| machine.memory_target = Some(target));

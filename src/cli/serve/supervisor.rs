@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::budget::Budget;
+use super::budget::{Budget, bounds};
 use super::cgroup::Groups;
 use super::error::Problem;
 use super::event_log::EventLog;
@@ -119,9 +119,13 @@ impl Supervisor {
         }
         tasks.extend(started.into_iter().map(|name| (name, Task::Decide)));
         let mut machines = self.machines.lock();
-        for (name, _) in &tasks {
+        for (name, task) in &tasks {
             let without = || Machine::new(Err(Problem::not_found("its definition is not there any more")));
-            machines.entry(name.clone()).or_insert_with(without).kept(State::Starting);
+            let machine = machines.entry(name.clone()).or_insert_with(without);
+            machine.kept(State::Starting);
+            if matches!(task, Task::Watch(_)) {
+                machine.adopted_bytes = self.places.settings(name).map(|config| bounds(&config.memory));
+            }
         }
         drop(machines);
         for (name, task) in tasks {

@@ -3,9 +3,10 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::service::{Host, SOON};
+use super::service::{Host, SOON, signal};
 use crate::common::patience::{grown, holds_within, patience};
 
 const MIB: u64 = 1 << 20;
@@ -86,4 +87,29 @@ fn processes_share_a_budget_by_weight_and_a_start_waits_for_room_or_is_refused()
     host.post("/machines/small/kill");
     assert!(holds_within(grown(SOON), || sizes(&host) == [117, 138]), "{:?}", sizes(&host));
     assert_eq!(host.machine("heavy")["memory"]["weight"], Value::from(200));
+}
+
+#[test]
+fn a_machine_that_is_adopted_counts_with_all_that_it_can_have_until_it_answers() {
+    let mut host = Host::serve_with(&["--memory-budget", &format!("{BUDGET}M")]);
+    let cmdline = format!("requests=1000 listens=yes {}", patience());
+    host.define_with("web", "balloon", &cmdline, "memory = \"startup=128M,min=96M,max=160M\"\n");
+    host.post("/machines/web/start");
+    drop(Console::open(&host, "web"));
+    host.define("large", "memory = \"161M\"\n");
+    host.define("small", "memory = \"64M\"\n");
+    // The machine hangs while another service begins, which knows only its settings.
+    let process = host.process("web").unwrap();
+    host.kill();
+    signal(process, Signal::STOP);
+    host.start();
+    let used = || host.get("/service")["memory-in-use-bytes"].as_u64().unwrap() / MIB;
+    assert_eq!((host.machine("web")["memory-bytes"].clone(), used()), (Value::Null, 160));
+    let refused = host.request("POST", "/machines/large/start", "");
+    assert!(refused.status == 409 && refused.body.contains("other machines keep at least 96M"), "{refused:?}");
+    assert_eq!(host.request("POST", "/machines/small/start", "").status, 200);
+    host.until_state("small", "running");
+    signal(process, Signal::CONT);
+    host.until("web", |machine| !machine["memory-bytes"].is_null());
+    assert!(holds_within(grown(SOON), || used() < 160 + 64), "{}", used());
 }
