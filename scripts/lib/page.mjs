@@ -298,9 +298,34 @@ await look.goto(`${address}#/desk/console`);
 await look.waitForSelector("text=you watch; to type, you need the role operate");
 await look.close();
 
+// A lab is shown with its machines, which have no definition of their own, and is turned off as a whole.
+const partitions = ["a", "b"].map(name => `[[partition]]\nname = "${name}"\nkernel = "${folder}/exits.elf"\ncmdline = "echo"\ntimeout = 1000\n`);
+await list();
+await page.click("#new");
+await page.fill("#name", "shop");
+await page.click("#as-text");
+await page.fill("#text", partitions.join(""));
+await page.click("#editor button[type=submit]");
+await state("shop", "stopped");
+await press("shop", "start");
+for (const name of ["shop", "'shop.a'", "'shop.b'"]) await state(name, "running");
+await page.waitForSelector("[data-machine='shop.a'].member >> text=in the lab shop");
+if (await page.locator("[data-machine='shop.a'] [data-operation=edit]").count()) fail("a machine of a lab has a definition");
+await page.click("[data-machine=shop] .name a");
+await page.waitForSelector("[data-view=shop] >> text=shop.b");
+if (await page.isVisible("#tab-console")) fail("a lab has a console");
+await page.click("#panel-overview a >> text=shop.b");
+await page.waitForSelector("[data-view='shop.b'] .state.running");
+await page.click("#tab-console");
+await terminal(page, "echoing by polling");
+
 // The end.
 await list();
 await picture("list");
+await press("shop", "kill");
+for (const name of ["shop", "'shop.a'"]) await state(name, "stopped");
+await press("shop", "remove");
+await page.waitForSelector("[data-machine='shop.a']", { state: "detached" });
 await press("desk", "kill");
 await state("desk", "stopped");
 await other.goto(`${address}#/`);

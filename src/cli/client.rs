@@ -149,17 +149,8 @@ impl Remote {
         Ok(Self::at("service", default_service().map_err(Failure::NoDirectory)?))
     }
 
-    /// Returns the machines of the service whose states are meant, although they perhaps have no process. Without a service, there
-    /// are none.
-    pub fn of_service(is_meant: impl Fn(&str) -> bool) -> Vec<Self> {
-        let list = Self::usual_service().and_then(|service| service.get("/machines")).unwrap_or_default();
-        let machines = list["machines"].as_array().into_iter().flatten();
-        let meant = machines.filter(|machine| machine["state"].as_str().is_some_and(&is_meant));
-        meant.filter_map(|machine| Self::expected(machine["name"].as_str()?)).collect()
-    }
-
     /// Returns a machine of the service, whether it has a process or not.
-    fn expected(name: &str) -> Option<Self> {
+    pub(super) fn expected(name: &str) -> Option<Self> {
         if let Some(host) = chosen() {
             return Some(Self::of(host, name));
         }
@@ -208,18 +199,12 @@ impl Remote {
         if let Some(machine) = all.iter().find(|machine| machine.name == name) {
             return Ok(machine.clone());
         }
-        if let Some(state) = Self::state_at_service(name) {
-            return Err(Failure::NoMachine(name.to_owned(), idle(&state, name)));
+        if let Some(reason) = Self::unreachable(name) {
+            return Err(Failure::NoMachine(name.to_owned(), reason));
         }
         let names: Vec<_> = all.iter().map(|machine| machine.name.as_str()).collect();
         let known = if names.is_empty() { "none runs".into() } else { format!("these run: {}", names.join(", ")) };
         Err(Failure::NoMachine(name.to_owned(), known))
-    }
-
-    /// Returns the state of a machine of the service, if there is one.
-    fn state_at_service(name: &str) -> Option<String> {
-        let known = Self::usual_service().ok()?.get(&format!("/machines/{}", encoded(name))).ok()?;
-        known["state"].as_str().map(str::to_owned)
     }
 
     fn named_at(host: &'static Host, name: &str) -> Result<Self, Failure> {
@@ -377,7 +362,7 @@ impl Remote {
 }
 
 /// Returns what to do about a machine of the service that has no process.
-fn idle(state: &str, name: &str) -> String {
+pub fn idle(state: &str, name: &str) -> String {
     if state.starts_with("waiting") || state.starts_with("starting") {
         return format!("it is {state}, until the service has started it");
     }

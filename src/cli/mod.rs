@@ -21,6 +21,7 @@ mod exec;
 mod fleet;
 mod host;
 mod hv;
+mod known;
 mod linux;
 mod logging;
 mod manual;

@@ -23,7 +23,7 @@ pub const NONE_RUNS: &str = "no machine runs";
 /// The machines of a verb that takes several names.
 #[derive(clap::Args)]
 pub struct Targets {
-    /// Names of machines, as viridian list prints them, several with commas, patterns such as 'web*', or paths of control sockets
+    /// Names of machines or labs, as viridian list prints them, several with commas, patterns such as 'web*', or paths of control sockets
     #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<String>,
 
@@ -38,19 +38,23 @@ impl Targets {
         if self.all { Machines::all() } else { Machines::named(&self.names) }
     }
 
-    /// Returns the machines, also those of the service that are about to run.
+    /// Returns the machines, also those of the service that are about to run, and its labs in place of their machines.
     pub fn with_coming(&self) -> Result<Machines, Failure> {
-        let is_coming = |state: &str| matches!(state, "starting" | "waiting");
-        if self.all {
+        let is_coming = |machine: &Value| {
+            let is_lab = machine["machines"].is_array() && !machine["process"].is_null();
+            is_lab || matches!(machine["state"].as_str(), Some("starting" | "waiting"))
+        };
+        let machines = if self.all {
             Machines::all_and(Remote::of_service(is_coming))
         } else {
             Machines::of(&self.names, Some(&is_coming))
-        }
+        };
+        machines.map(Machines::without_those_of_labs)
     }
 
     /// Returns the machines: all that run, or those with the names, also those of the service that do not run.
     pub fn with_known(&self) -> Result<Machines, Failure> {
-        if self.all { Machines::all() } else { Machines::of(&self.names, Some(&|_| true)) }
+        if self.all { Machines::all() } else { Machines::of(&self.names, Some(&is_idle)) }
     }
 
     /// Returns the single names, without patterns.
@@ -61,6 +65,11 @@ impl Targets {
         });
         parts.filter(|name| !name.is_empty() && !name.contains(['*', '?']))
     }
+}
+
+/// Returns `true` for a machine of the service, and for a lab that does not run: one that does is its machines.
+fn is_idle(machine: &Value) -> bool {
+    !machine["machines"].is_array() || machine["process"].is_null()
 }
 
 /// The machines of a verb that takes other words after the name.
@@ -200,25 +209,48 @@ impl Machines {
         Self::of(words, None)
     }
 
-    /// Returns the machines that words name, as [`named`](Self::named) does, also those of the service with the states that are meant.
-    fn of(words: &[String], is_meant: Option<&dyn Fn(&str) -> bool>) -> Result<Self, Failure> {
+    /// Returns the machines that words name, as [`named`](Self::named) does, also those machines and labs of the service that are meant.
+    /// Another lab stands for its machines that run.
+    fn of(words: &[String], is_meant: Option<&dyn Fn(&Value) -> bool>) -> Result<Self, Failure> {
         if words.iter().any(|word| word == ALL) {
             return Self::all();
         }
         let others = || is_meant.map(Remote::of_service).unwrap_or_default();
         let known = || {
             let all = Remote::all()?.into_iter().chain(others());
-            Ok(all.map(|machine| (machine.name.clone(), machine)).collect())
+            Ok(all.map(|machine| (machine.name.clone(), vec![machine])).collect())
         };
         let named = |word: &str| match Remote::named(word) {
-            Err(failure @ Failure::NoMachine(..)) => {
-                others().into_iter().find(|machine| machine.name == word).ok_or(failure)
+            // A lab has no socket. At a service that was chosen, it is found as a machine is.
+            Ok(machine) if !machine.is_elsewhere() => Ok(vec![machine]),
+            Err(failure) if !matches!(failure, Failure::NoMachine(..)) => Err(failure),
+            found => {
+                let meant = || others().into_iter().find(|machine| machine.name == word);
+                let of_lab = || Remote::of_lab(word).filter(|machines| !machines.is_empty());
+                match meant().map(|machine| vec![machine]).or_else(of_lab) {
+                    Some(machines) => Ok(machines),
+                    None => found.map(|machine| vec![machine]),
+                }
             }
-            other => other,
         };
         let Found { found, missing, is_one } = find(words, known, named)?;
         let code = missing.iter().map(|failure| failed(None, failure)).max().unwrap_or_default();
-        Ok(Self { machines: found.into_iter().map(|(_, machine)| machine).collect(), code, is_one })
+        let machines: Vec<_> = found.into_iter().flat_map(|(_, machines)| machines).collect();
+        let is_one = is_one && machines.len() == 1;
+        Ok(Self { machines, code, is_one })
+    }
+
+    /// Leaves out the machines of labs that are among the machines themselves.
+    fn without_those_of_labs(mut self) -> Self {
+        // The service is asked only if a name begins with that of another machine: `shop.server` may be one of the lab `shop`.
+        let all: Vec<_> = self.machines.iter().map(|machine| machine.name.clone()).collect();
+        let is_of =
+            |name: &str, lab: &String| name.strip_prefix(lab.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        if self.machines.iter().any(|machine| all.iter().any(|lab| is_of(&machine.name, lab))) {
+            let labs: Vec<_> = all.into_iter().filter(|name| Remote::of_lab(name).is_some()).collect();
+            self.machines.retain(|machine| !labs.iter().any(|lab| is_of(&machine.name, lab)));
+        }
+        self
     }
 
     /// Returns the only machine, for a command that is about one.

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::definition::check_name;
 use super::error::Problem;
 use super::store::{Store, is_secret, random};
+use super::written::check_name;
 use crate::cli::tls::{common_name, digest, parse_fingerprint};
 
 /// The file in the state directory.

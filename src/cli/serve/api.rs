@@ -161,7 +161,9 @@ impl Call<'_> {
 
 /// Adds what the process of a machine has used. The machines are not locked meanwhile.
 pub fn add_usage(view: &mut Value) {
-    let usage = view["process"].as_u64().and_then(|id| usage(u32::try_from(id).ok()?));
+    // The process of a machine of a lab is that of others, too.
+    let is_own = view.get("lab").is_none_or(Value::is_null);
+    let usage = view["process"].as_u64().filter(|_| is_own).and_then(|id| usage(u32::try_from(id).ok()?));
     view["cpu-seconds"] = json!(usage.map(|usage| usage.cpu_seconds));
     view["resident-bytes"] = json!(usage.map(|usage| usage.resident_bytes));
 }
@@ -229,7 +231,8 @@ pub fn list(call: &Call<'_>) -> Answered {
 /// Returns what is known of a machine, without asking it.
 pub fn get(call: &Call<'_>) -> Answered {
     let mut machine = call.view()?;
-    machine["messages"] = json!(call.supervisor().places.messages(call.name));
+    let process = machine["lab"].as_str().unwrap_or(call.name).to_owned();
+    machine["messages"] = json!(call.supervisor().places.messages(&process));
     Ok(Reply::Json(machine))
 }
 
@@ -237,6 +240,7 @@ pub fn get(call: &Call<'_>) -> Answered {
 pub fn definition(call: &Call<'_>) -> Answered {
     let machines = call.supervisor().machines();
     let machine = machines.get(call.name).ok_or_else(|| Problem::no_machine(call.name))?;
+    Supervisor::of_lab(call.name, machine)?;
     match &machine.definition {
         Ok(definition) => Ok(Reply::Text("application/toml", definition.text.clone())),
         Err(problem) => Err(Problem { status: 409, ..problem.clone() }),
@@ -333,7 +337,8 @@ pub fn metrics(call: &Call<'_>) -> Answered {
     let service = call.service;
     let processes: Vec<_> = {
         let machines = service.supervisor.machines();
-        let processes = machines.iter().filter_map(|(name, machine)| Some((name, machine.process.as_ref()?.id)));
+        let own = machines.iter().filter(|(_, machine)| machine.lab.is_none());
+        let processes = own.filter_map(|(name, machine)| Some((name, machine.process.as_ref()?.id)));
         processes.map(|(name, id)| (name.clone(), id)).collect()
     };
     let used = processes.into_iter().filter_map(|(name, id)| Some((name, usage(id)?))).collect();

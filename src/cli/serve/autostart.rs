@@ -66,7 +66,7 @@ impl Supervisor {
     pub fn stop_for_host(self: &Arc<Self>) {
         let running: Vec<_> = {
             let machines = self.machines();
-            let running = machines.iter().filter(|(_, machine)| machine.process.is_some());
+            let running = machines.iter().filter(|(_, machine)| machine.process.is_some() && machine.lab.is_none());
             running.map(|(name, machine)| (name.clone(), machine.treatment().host_stop)).collect()
         };
         for (name, how) in running {

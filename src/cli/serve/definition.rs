@@ -1,7 +1,6 @@
 //! A definition: the settings of a machine, and how the service treats it.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use serde::de::{self, Deserializer, Visitor};
@@ -9,18 +8,15 @@ use serde::{Deserialize, Serialize};
 use viridian::config::{Config, ConsoleConfig, FileError, OnReset};
 
 use super::error::Problem;
+use super::lab::{Lab, Member, full_name, is_lab};
 use super::resources::{Cpu, Memory, Resources};
+use super::written::{ON_RESET, relative, scratch};
 
 /// Maximum length of a definition.
 pub const MAX_LENGTH: usize = 64 << 10;
-/// Maximum length of a name. It is a part of the path of a socket, which has at most 107 bytes.
-const MAX_NAME: usize = 48;
 
 /// The key of the table that is for the service.
 pub const TABLE: &str = "service";
-
-/// The setting for a reset by the guest.
-pub const ON_RESET: &str = "on-reset";
 
 /// When the service starts a machine again that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
@@ -147,44 +143,57 @@ pub struct Definition {
     pub text: String,
     /// Start and restart by the service.
     pub treatment: Treatment,
-    /// The settings of the machine.
+    /// The settings of the machine, which are those of no machine if it is a lab.
     pub config: Config,
+    /// The machines, if there are several.
+    pub lab: Option<Lab>,
 }
 
 impl Definition {
-    /// Parses a definition. The settings are written to the file `scratch`, from which the library reads them.
+    /// Parses a definition. The settings are written to the file `path`, from which the library reads them.
     ///
     /// # Errors
     /// Returns an error with the place of the mistake.
-    pub fn parse(text: &str, scratch: &Path) -> Result<Self, Problem> {
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Problem> {
         if text.len() > MAX_LENGTH {
             let message = format!("a definition has at most {MAX_LENGTH} bytes, not {}", text.len());
             return Err(Problem::large(message));
         }
         let (settings, treatment) = split(text)?;
-        let host = |error: &std::io::Error| Problem::host(format!("{}: {error}", scratch.display()));
-        fs::write(scratch, &settings).map_err(|error| {
-            // Of a full disk, not even the empty file is to be left.
-            let _ = fs::remove_file(scratch);
-            host(&error)
-        })?;
-        let loaded = Config::load(scratch);
-        fs::remove_file(scratch).map_err(|error| host(&error))?;
+        if is_lab(&settings) {
+            let lab = Some(Lab::parse(&settings, path)?);
+            return Ok(Self { text: text.to_owned(), treatment, config: Config::default(), lab });
+        }
+        let loaded = scratch(&settings, path, Config::load)?;
         let mut config = loaded.map_err(|error| match error {
             FileError::Content { place, message, .. } => at(place.line, place.column, message),
-            FileError::Several { .. } => Problem::invalid("a definition is of one machine, not of several")
-                .with_remedy("define each [[partition]] by itself"),
             error => Problem::host(error.to_string()),
         })?;
         apply_defaults(&settings, &mut config);
         // Relative paths have become paths in the folder of the file.
-        let folder = scratch.parent().unwrap_or(Path::new("/"));
+        let folder = path.parent().unwrap_or(Path::new("/"));
         let all = config.to_toml().map_err(|error| Problem::invalid(error.to_string()))?;
         if let Some(path) = all.split('"').find_map(|part| relative(part, folder)) {
             return Err(Problem::invalid(format!("the path {path:?} is relative; a service has no current directory"))
                 .with_remedy("write the whole path; viridian define does that by itself"));
         }
-        Ok(Self { text: text.to_owned(), treatment, config })
+        Ok(Self { text: text.to_owned(), treatment, config, lab: None })
+    }
+
+    /// Returns the definitions of the machines of a lab with their whole names, or `None` if it is one machine.
+    pub fn members(&self, lab: &str) -> Option<Vec<(String, Self)>> {
+        let member = |member: &Member| {
+            let memory = Memory { weight: member.weight, ..Memory::default() };
+            let treatment = Treatment { memory, ..Treatment::default() };
+            let own = Self { text: String::new(), treatment, config: member.config.clone(), lab: None };
+            (full_name(lab, &member.name), own)
+        };
+        self.lab.as_ref().map(|lab| lab.members.iter().map(member).collect())
+    }
+
+    /// Returns the memory that its guest has, or its guests have together, at the start.
+    pub fn startup_bytes(&self) -> u64 {
+        self.lab.as_ref().map_or(self.config.memory.size.0, Lab::startup_bytes)
     }
 
     /// Returns the file of the guest's console, if there is one.
@@ -208,12 +217,6 @@ pub fn apply_defaults(settings: &str, config: &mut Config) {
     if !has_own {
         config.on_reset = OnReset::Restart;
     }
-}
-
-/// Returns the rest of a path in a folder.
-fn relative<'a>(text: &'a str, folder: &Path) -> Option<&'a str> {
-    let after = text.split_once(folder.to_str()?)?.1;
-    after.strip_prefix('/')
 }
 
 fn at(line: usize, column: usize, message: String) -> Problem {
@@ -262,20 +265,6 @@ pub fn split(text: &str) -> Result<(String, Treatment), Problem> {
         _ => all.to_string(),
     };
     Ok((settings, service))
-}
-
-/// Checks the name of a machine.
-///
-/// # Errors
-/// Returns an error if it cannot be the name of a file and of a socket.
-pub fn check_name(name: &str) -> Result<(), Problem> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    if starts && name.bytes().all(plain) && name.len() <= MAX_NAME {
-        return Ok(());
-    }
-    Err(Problem::invalid(format!("{name:?} cannot be the name of a machine"))
-        .with_remedy(format!("use at most {MAX_NAME} letters, digits, -, _ and ., and begin with a letter or a digit")))
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
+use std::fs;
+
 use viridian::config::Size;
 
 use super::super::resources::{Percent, Weight};
+use super::super::written::{MAX_NAME, check_name};
 use super::*;
 
 fn parse(text: &str) -> Result<Definition, Problem> {
@@ -46,6 +49,17 @@ fn a_definition_is_a_settings_file_with_a_table_for_the_service() {
 }
 
 #[test]
+fn a_definition_of_several_machines_is_a_lab_with_one_table_for_the_service() {
+    let text = "[service]\nrestart = \"always\"\n\n[[partition]]\nname = \"a\"\nmemory = \"64M\"\n[[partition]]\nname = \"b\"\n";
+    let lab = parse(text).unwrap();
+    assert_eq!((lab.treatment.restart, lab.startup_bytes()), (Restart::Always, (64 + 256) << 20));
+    let members = lab.members("shop").unwrap();
+    assert_eq!(members.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["shop.a", "shop.b"]);
+    assert!(members.iter().all(|(_, own)| own.treatment.restart == Restart::Never && own.lab.is_none()));
+    assert!(parse("memory = \"64M\"\n").unwrap().members("web").is_none());
+}
+
+#[test]
 fn mistakes_are_refused_with_their_places() {
     refused("kernel = ", Some("line 1, column 10"), "");
     refused("\nmemroy = \"1G\"\n", Some("line 2, column 1"), "memory");
@@ -63,7 +77,7 @@ fn mistakes_are_refused_with_their_places() {
     refused("[service]\nautostart = true\n[services]\nsinging = \"on\"\n", Some("line 4, column 1"), "singing");
     refused(&format!("a = {}", "[".repeat(60_000)), Some("line 1, column 85"), "recurs");
     refused(&format!("{}a = 1", "a.".repeat(30_000)), Some("line 1, column 1"), "recurs");
-    refused("[[partition]]\nname = \"a\"\n", None, "not of several");
+    refused("[[partition]]\nname = \"a\"\nmemroy = 1\n", Some("line 3, column 1"), "a: unknown key");
     refused("kernel = \"vmlinuz\"\n", None, "\"vmlinuz\" is relative");
     refused("[[disk]]\npath = \"a/b.img\"\n", None, "\"a/b.img\" is relative");
     assert_eq!(parse(&"#".repeat(MAX_LENGTH + 1)).unwrap_err().status, 413);

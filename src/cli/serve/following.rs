@@ -18,7 +18,7 @@ const EVENTS_PER_SECOND: u32 = 20;
 /// Silence after which the events of the past are over.
 const SILENCE: Duration = Duration::from_millis(100);
 /// Time after which what a machine has used is written down.
-const SAVE: Duration = Duration::from_secs(600);
+pub const SAVE: Duration = Duration::from_secs(600);
 
 impl Supervisor {
     /// Asks a machine for its state.
@@ -31,7 +31,8 @@ impl Supervisor {
                 self.note_silence(name);
             }
         })?;
-        let sample = Sample::of(&summary);
+        let is_own = self.machines().get(name).is_none_or(|machine| machine.lab.is_none());
+        let sample = Sample::of(&summary, is_own);
         let _ = self.change(name, |machine| {
             if machine.process.is_some() {
                 machine.summary = summary;

@@ -102,8 +102,13 @@ impl Worker {
 
     /// Returns the machine's socket. Its requests end when the job is cancelled.
     pub fn remote(&self) -> Remote {
+        self.remote_of(&self.machine)
+    }
+
+    /// Returns the socket of a machine of the lab that the job is about. Its requests end when the job is cancelled.
+    pub fn remote_of(&self, machine: &str) -> Remote {
         let (supervisor, id) = (self.supervisor.clone(), self.id);
-        self.supervisor.socket(&self.machine).watched(Arc::new(move |connection| {
+        self.supervisor.socket(machine).watched(Arc::new(move |connection| {
             let connection = connection.try_clone()?;
             let held = supervisor.jobs.change(id, |job| {
                 job.connection = Some(connection);

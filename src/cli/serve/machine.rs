@@ -54,6 +54,10 @@ pub struct Running {
 pub struct Machine {
     /// Its definition, or why it has none.
     pub definition: Result<Definition, Problem>,
+    /// The lab whose process it runs in, if it is one of several machines.
+    pub lab: Option<String>,
+    /// The names of its machines, if it is a lab.
+    pub members: Option<Vec<String>>,
     /// Its state.
     pub state: State,
     /// The supervisor has a thread for it.
@@ -96,6 +100,8 @@ impl Machine {
     pub fn new(definition: Result<Definition, Problem>) -> Self {
         Self {
             definition,
+            lab: None,
+            members: None,
             state: State::Stopped,
             has_thread: false,
             process: None,
@@ -139,6 +145,8 @@ impl Machine {
         let treatment = self.treatment();
         let mut all = json!({
             "name": name,
+            "lab": self.lab,
+            "machines": self.members,
             "state": self.state(),
             "autostart": treatment.autostart,
             "start-order": treatment.start_order,
@@ -234,7 +242,7 @@ mod tests {
 
     fn machine(restart: Restart) -> Machine {
         let treatment = Treatment { restart, ..Treatment::default() };
-        let definition = Definition { text: String::new(), treatment, config: Default::default() };
+        let definition = Definition { text: String::new(), treatment, config: Default::default(), lab: None };
         let mut machine = Machine::new(Ok(definition));
         machine.state = State::Running;
         machine

@@ -3,7 +3,7 @@
 //! A sample is taken each time that the service asks the machine for its state, at least every few seconds. Counters of a sample are
 //! those of the process, so what happens while no service runs is not lost.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -49,8 +49,10 @@ pub struct Sample {
     /// Age of the process, in seconds.
     age: f64,
     cpu_seconds: f64,
-    resident: u64,
-    guest: u64,
+    /// Resident memory. `None` for a machine of a lab, whose process is that of others, too.
+    resident: Option<u64>,
+    /// Memory of the guest. `None` for a lab.
+    guest: Option<u64>,
     #[serde(deserialize_with = "counters")]
     counters: Counters,
     /// What the host has allocated for the images of all disks, in bytes.
@@ -59,8 +61,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Takes a sample. Returns `None` if the process has ended.
-    pub fn of(summary: &Value) -> Option<Self> {
+    /// Takes a sample of a machine, with the use of its process if that `is_own`. Returns `None` if the process has ended.
+    pub fn of(summary: &Value, is_own: bool) -> Option<Self> {
         let process = summary["process"].as_u64()?;
         let used = usage(u32::try_from(process).ok()?)?;
         let counters = COUNTERS.map(|name| summary["totals"][name].as_u64().unwrap_or_default());
@@ -68,14 +70,28 @@ impl Sample {
             process,
             time: now(),
             age: summary["seconds"].as_f64()?,
-            cpu_seconds: used.cpu_seconds,
-            resident: used.resident_bytes,
-            guest: summary["memory-assigned-bytes"]
-                .as_u64()
-                .or_else(|| summary["memory-bytes"].as_u64())
-                .unwrap_or_default(),
+            cpu_seconds: if is_own { used.cpu_seconds } else { 0.0 },
+            resident: is_own.then_some(used.resident_bytes),
+            guest: summary["memory-assigned-bytes"].as_u64().or_else(|| summary["memory-bytes"].as_u64()),
             counters,
             allocated: summary["totals"]["disk-allocated-bytes"].as_u64(),
+        })
+    }
+}
+
+impl Sample {
+    /// Takes a sample of the process of a lab, which has this age. Returns `None` if it has ended.
+    pub fn of_process(process: u32, age: Duration) -> Option<Self> {
+        let used = usage(process)?;
+        Some(Self {
+            process: process.into(),
+            time: now(),
+            age: age.as_secs_f64(),
+            cpu_seconds: used.cpu_seconds,
+            resident: Some(used.resident_bytes),
+            guest: None,
+            counters: Counters::default(),
+            allocated: None,
         })
     }
 }
@@ -168,8 +184,8 @@ impl Meter {
         if seconds >= SHORTEST {
             self.cpu_peak = self.cpu_peak.max(cpu / seconds);
         }
-        self.resident.add(sample.resident, seconds);
-        self.guest.add(sample.guest, seconds);
+        sample.resident.iter().for_each(|bytes| self.resident.add(*bytes, seconds));
+        sample.guest.iter().for_each(|bytes| self.guest.add(*bytes, seconds));
         self.last = Some(sample.clone());
     }
 
@@ -229,8 +245,8 @@ mod tests {
             time,
             age,
             cpu_seconds,
-            resident: bytes,
-            guest: 1 << 20,
+            resident: Some(bytes),
+            guest: Some(1 << 20),
             counters: [count; COUNTERS.len()],
             allocated: None,
         }

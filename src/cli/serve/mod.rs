@@ -1,7 +1,7 @@
 //! `viridian serve`: keeps definitions of machines, runs them, and is reached by HTTP.
 //!
-//! - `store`, `definition`: what is on disk.
-//! - `supervisor`, `machine`, `process`, `following`: one process for each machine, which outlives the service.
+//! - `store`, `definition`, `lab`, `written`, `defining`: what is on disk.
+//! - `supervisor`, `machine`, `process`, `following`: one process for each machine, which outlives the service; `labs`: one for several machines.
 //! - `autostart`: machines that start after the start of the host, and are stopped before its end.
 //! - `meter`, `metering`: what machines have used since a reset.
 //! - `resources`, `cgroup`, `shares`: the shares of the host that machines get; `budget`, `memory_shares`: the memory that they share.
@@ -31,6 +31,7 @@ mod autostart;
 mod budget;
 mod cgroup;
 mod connections;
+mod defining;
 mod definition;
 mod event_log;
 mod exposition;
@@ -43,6 +44,8 @@ mod job_requests;
 mod job_work;
 mod job_worker;
 mod jobs;
+mod lab;
+mod labs;
 mod leases;
 mod machine;
 mod machine_metrics;
@@ -70,6 +73,7 @@ mod supervisor;
 mod tickets;
 mod tunnel;
 mod websocket;
+mod written;
 
 // These are the library's, which keeps them to itself. Not everything in them is used here.
 #[allow(dead_code)]
@@ -115,6 +119,7 @@ use super::say;
 pub use access::Role;
 pub use api::add_usage;
 pub use definition::{Autostart, MAX_LENGTH, Restart, Treatment, apply_defaults, split};
+pub use lab::{is_lab, rewritten};
 pub use machine_metrics::text as metrics_of;
 
 /// Stack of a thread that mostly waits.

@@ -61,7 +61,7 @@ fn operation(route: &Route) -> Value {
         Body::Definition => {
             operation["requestBody"] = json!({
                 "required": true,
-                "description": "The settings file of a machine, as viridian run --config takes it, perhaps with a table [service]",
+                "description": "The settings file of a machine, as viridian run --config takes it, or of several, as viridian up takes it, perhaps with a table [service]",
                 "content": {
                     "application/toml": { "schema": { "type": "string", "minLength": 1 } },
                     "application/json": { "schema": reference("Definition") },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::error::Problem;
 use super::job_worker::{self, Worker};
@@ -13,6 +13,7 @@ use super::machine::State;
 use super::process;
 use super::supervisor::Supervisor;
 use crate::cli::client::{Failure, Remote};
+use crate::cli::targets::at_once;
 
 /// Time for a machine to start before the request is answered.
 const START: Duration = Duration::from_secs(10);
@@ -166,15 +167,23 @@ pub fn begin_stop(owner: &Arc<Supervisor>, machine: &str, who: &str, how: &Stop)
 /// Takes the steps of a stop, until one of them ends the machine.
 fn take_steps(worker: &Worker, steps: Vec<Step>, force: bool) -> Result<Value, Problem> {
     let (supervisor, name) = (&worker.supervisor, worker.machine.as_str());
-    let remote = worker.remote();
+    // Those of a lab are asked at the same time.
+    let ask = |method: &str, path: &str, body: Option<&Value>, limit: Duration| {
+        let remotes: Vec<_> = supervisor.targets(name).iter().map(|name| worker.remote_of(name)).collect();
+        at_once(&remotes, |remote| remote.request(method, path, body, limit))
+    };
     let (mut reason, mut was_asked) = (None, false);
     // A machine that hangs does not ask its guest for anything.
-    let hangs = force && matches!(remote.request("GET", "/", None, SILENCE), Err(Failure::Slow(_)));
+    let is_slow = |answer: &Result<Value, Failure>| matches!(answer, Err(Failure::Slow(_)));
+    let hangs = force && ask("GET", "/", None, SILENCE).iter().all(is_slow);
     let steps = if hangs { Vec::new() } else { steps };
     for Step { path, body, limit, words } in steps.into_iter().filter(|step| !step.limit.is_zero()) {
         worker.step(words);
-        reason = remote.request("POST", path, body.as_ref(), limit).err().filter(|failure| !failure.is_end());
-        if reason.is_none() {
+        let answers = ask("POST", path, body.as_ref(), limit);
+        let is_asked = |answer: &Result<Value, Failure>| answer.as_ref().err().is_none_or(Failure::is_end);
+        let is_any_asked = answers.iter().any(is_asked);
+        reason = answers.into_iter().find_map(Result::err).filter(|_| !is_any_asked);
+        if is_any_asked {
             was_asked = true;
             supervisor.wait(name, limit, |machine| machine.process.is_none() || worker.is_cancelled());
         }
@@ -221,6 +230,12 @@ pub fn kill(supervisor: &Supervisor, name: &str) -> Result<(), Problem> {
     is_stopping(supervisor, name)?;
     supervisor.mark(name, false);
     end(supervisor, name, &supervisor.socket(name));
+    if let Some(lab) =
+        supervisor.machines().get(name).and_then(|machine| machine.process.as_ref().and(machine.lab.clone()))
+    {
+        let message = format!("{name} does not end, and its process is that of the lab {lab}");
+        return Err(Problem::state(message).with_remedy(format!("kill {lab}")));
+    }
     Ok(())
 }
 
@@ -252,8 +267,20 @@ fn is_stopping(supervisor: &Supervisor, name: &str) -> Result<bool, Problem> {
 
 /// Ends a machine: by its socket, so that its disks are flushed, and otherwise by a signal.
 fn end(supervisor: &Supervisor, name: &str, remote: &Remote) {
-    let asked = remote.request("POST", "/kill", None, PROMPT);
-    if asked.is_ok() && ends(supervisor, name, FLUSH) {
+    let (is_lab, is_of_lab) = {
+        let machines = supervisor.machines();
+        let machine = machines.get(name);
+        (machine.is_some_and(|machine| machine.members.is_some()), machine.is_some_and(|machine| machine.lab.is_some()))
+    };
+    let is_asked = if is_lab {
+        let machines = supervisor.machines();
+        let process = machines.get(name).and_then(|machine| machine.process.as_ref());
+        process.map(|process| process::terminate(&process.handle)).is_some()
+    } else {
+        remote.request("POST", "/kill", None, PROMPT).is_ok()
+    };
+    // The process of a machine of a lab is that of others, too.
+    if is_asked && ends(supervisor, name, FLUSH) || is_of_lab {
         return;
     }
     if let Some(process) = supervisor.machines().get(name).and_then(|machine| machine.process.as_ref()) {
@@ -271,9 +298,27 @@ fn ends(supervisor: &Supervisor, name: &str, limit: Duration) -> bool {
 /// # Errors
 /// Returns an error if it does not run, or refuses.
 pub fn ask(supervisor: &Supervisor, name: &str, path: &str) -> Result<(), Problem> {
-    let remote = supervisor.remote(name)?;
-    remote.post(path, None).map_err(problem)?;
-    supervisor.refresh(name, &remote).map_err(problem)
+    let ask = |name: &str| {
+        let remote = supervisor.remote(name)?;
+        remote.post(path, None).map_err(problem)?;
+        supervisor.refresh(name, &remote).map_err(problem)
+    };
+    members(supervisor, name, ask).map(drop)
+}
+
+/// Does something with a machine, or with those of a lab that run, at the same time. Returns what came of it, or the first problem.
+fn members<T: Send>(
+    supervisor: &Supervisor,
+    name: &str,
+    work: impl Fn(&str) -> Result<T, Problem> + Sync,
+) -> Result<Vec<(String, T)>, Problem> {
+    let names = supervisor.targets(name);
+    if names.is_empty() {
+        return Err(Problem::state(format!("no machine of {name} runs")).with_remedy("start it first"));
+    }
+    let results = at_once(&names, |name| Ok(work(name)));
+    let results = names.iter().zip(results).filter_map(|(name, result)| Some((name.clone(), result.ok()?)));
+    results.map(|(name, result)| result.map(|value| (name, value))).collect()
 }
 
 /// Returns the machine's tree of devices and their states.
@@ -281,7 +326,12 @@ pub fn ask(supervisor: &Supervisor, name: &str, path: &str) -> Result<(), Proble
 /// # Errors
 /// Returns an error if it does not run, or does not answer.
 pub fn inspect(supervisor: &Supervisor, name: &str) -> Result<Value, Problem> {
-    supervisor.remote(name)?.get("/inspect").map_err(problem)
+    let is_lab = supervisor.machines().get(name).is_some_and(|machine| machine.members.is_some());
+    let trees = members(supervisor, name, |name| supervisor.remote(name)?.get("/inspect").map_err(problem))?;
+    if is_lab {
+        return Ok(json!({ "name": name, "machines": trees.into_iter().collect::<Map<_, _>>() }));
+    }
+    trees.into_iter().next().map(|(_, tree)| tree).ok_or_else(|| Problem::no_machine(name))
 }
 
 /// Returns the problem of a request to a machine.

@@ -3,6 +3,7 @@
 //! Each machine is a `viridian run` with a settings file of the service in the runtime directory. The path of this file on its command
 //! line is how the next service finds the process; nothing else needs to be written when a machine starts.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -20,11 +21,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::{Value, json};
 use viridian::config::{Config, ConsoleConfig};
 
-use super::definition::Definition;
+use super::definition::{Definition, split};
 use super::inherited;
+use super::lab;
 
 /// Maximum length of what is read from the end of a report or of messages.
 const TAIL: u64 = 16 << 10;
+/// The same for the report of a lab, which has some lines of each machine.
+const LAB_TAIL: u64 = 1 << 20;
 /// Time for a process that was killed to end.
 const DISCARD: Duration = Duration::from_secs(10);
 /// Length of messages after which they are forgotten. A guest may cause some, and not more than this.
@@ -80,6 +84,11 @@ impl Places {
         ["toml", STOPPING].into_iter().find_map(|kind| Config::load(&self.file(name, kind)).ok())
     }
 
+    /// Returns the settings of the machines of a lab with which it was started, or `None` if it is no lab.
+    pub fn settings_of_lab(&self, name: &str) -> Option<Vec<Config>> {
+        ["toml", STOPPING].into_iter().find_map(|kind| lab::running(&self.file(name, kind)))
+    }
+
     /// Removes all files of a machine.
     pub fn remove(&self, name: &str) {
         for kind in ["toml", STOPPING, "report", "messages", "console"] {
@@ -115,15 +124,36 @@ impl Places {
         let report = tail(&self.file(name, "report"), TAIL).unwrap_or_default();
         let lines = report.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let ended = lines.into_iter().find(|line| line["event"] == "ended").map(|line| line["end"].clone());
-        ended.unwrap_or_else(|| {
-            // A process that refuses its settings says why. One that was killed says nothing.
-            let messages = self.messages(name);
-            let message = match messages.lines().last() {
-                Some(last) => format!("its process has ended without a report; its last message was: {last}"),
-                None => "its process was killed, or has failed".into(),
-            };
-            json!({ "kind": "lost", "exit-code": null, "message": message })
-        })
+        ended.unwrap_or_else(|| self.lost(name))
+    }
+
+    /// Returns how the process of a lab has ended, and how its machines have, as it has reported. A machine that runs is not among them.
+    pub fn lab_end(&self, name: &str) -> (Value, BTreeMap<String, Value>) {
+        let report = tail(&self.file(name, "report"), LAB_TAIL).unwrap_or_default();
+        let (mut ends, mut worst, mut is_done) = (BTreeMap::new(), Value::Null, false);
+        for line in report.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            is_done |= line["event"] == "done";
+            let Some(member) = line["partition"].as_str().filter(|_| line["event"] == "ended") else { continue };
+            let mut end = line["end"].clone();
+            ends.insert(member.to_owned(), end.clone());
+            // That of the lab is that of the first machine that has failed, or of the last one.
+            if worst.is_null() || worst["exit-code"] == 0 {
+                end["message"] = json!(format!("{member}: {}", end["message"].as_str().unwrap_or("it has ended")));
+                worst = end;
+            }
+        }
+        (if is_done && !worst.is_null() { worst } else { self.lost(name) }, ends)
+    }
+
+    /// Returns the end of a process that has not reported it.
+    fn lost(&self, name: &str) -> Value {
+        // A process that refuses its settings says why. One that was killed says nothing.
+        let messages = self.messages(name);
+        let message = match messages.lines().last() {
+            Some(last) => format!("its process has ended without a report; its last message was: {last}"),
+            None => "its process was killed, or has failed".into(),
+        };
+        json!({ "kind": "lost", "exit-code": null, "message": message })
     }
 
     /// Starts the process of a machine.
@@ -131,21 +161,29 @@ impl Places {
     /// # Errors
     /// Returns an error if that is not possible on this host.
     pub fn start(&self, program: &Path, name: &str, definition: &Definition) -> io::Result<Process> {
-        let settings = definition.config.to_toml().map_err(io::Error::other)?;
+        let settings = self.settings_file(name, definition)?;
         self.remove(name);
+        for (member, _) in definition.members(name).into_iter().flatten() {
+            self.remove(&member);
+        }
         // The process goes on at the start of the file after the messages were forgotten.
         let messages = OpenOptions::new().append(true).create(true).mode(0o600).open(self.file(name, "messages"))?;
         let file = self.file(name, "toml");
         fs::write(&file, settings)?;
         let mut command = Command::new(program);
-        command.arg("run").arg("--config").arg(&file).args(["--name", name]);
-        command.arg("--control").arg(self.socket(name)).arg("--report").arg(self.file(name, "report"));
-        if definition.config.console == ConsoleConfig::Stdio {
-            command.args(["--console", "none"]);
+        if definition.lab.is_some() {
+            command.arg("up").arg(&file).arg("--control").arg(&self.sockets);
+        } else {
+            command.arg("run").arg("--config").arg(&file).args(["--name", name]);
+            command.arg("--control").arg(self.socket(name));
+            if definition.config.console == ConsoleConfig::Stdio {
+                command.args(["--console", "none"]);
+            }
+            if definition.last_console().is_none() {
+                command.arg("--console-at-end").arg(self.last_console(name));
+            }
         }
-        if definition.last_console().is_none() {
-            command.arg("--console-at-end").arg(self.last_console(name));
-        }
+        command.arg("--report").arg(self.file(name, "report"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
         // A Ctrl-C for the service is not for its machines, and neither is its connection to systemd.
         command.process_group(0).current_dir("/").env_remove("NOTIFY_SOCKET");
@@ -162,6 +200,13 @@ impl Places {
             }
         });
         started.inspect_err(|_| self.forget(name))
+    }
+
+    /// Returns the settings file of a process.
+    fn settings_file(&self, name: &str, definition: &Definition) -> io::Result<String> {
+        let Some(lab) = &definition.lab else { return definition.config.to_toml().map_err(io::Error::other) };
+        let (settings, _) = split(&definition.text).map_err(|problem| io::Error::other(problem.to_string()))?;
+        lab::settings_file(name, &settings, lab, |name| self.last_console(name)).map_err(io::Error::other)
     }
 
     /// Finds the processes of machines that another service has started.
@@ -191,8 +236,10 @@ impl Places {
 /// Returns the name of the machine whose process has this command line.
 fn name_in(line: &[u8], files: &Path) -> Option<String> {
     let mut arguments = line.split(|byte| *byte == 0).skip(1);
-    if arguments.next()? != b"run" || arguments.next()? != b"--config" {
-        return None;
+    match arguments.next()? {
+        b"run" if arguments.next()? == b"--config" => {}
+        b"up" => {}
+        _ => return None,
     }
     let path = Path::new(OsStr::from_bytes(arguments.next()?));
     let name = path.strip_prefix(files).ok()?.to_str()?;
@@ -219,6 +266,11 @@ impl Process {
         self.handle.try_clone()
     }
 
+    /// Returns the same process, for another thread that waits for its end.
+    pub fn share(&self) -> io::Result<Self> {
+        Ok(Self { id: self.id, handle: self.handle()?, child: None })
+    }
+
     /// Ends a process that has just been started and cannot be used.
     pub fn discard(&mut self) {
         kill(&self.handle);
@@ -240,6 +292,11 @@ impl Process {
 /// Kills a process, which may have ended already.
 pub fn kill(handle: &OwnedFd) {
     let _ = pidfd_send_signal(handle, Signal::KILL);
+}
+
+/// Asks a process to end, which flushes the disks of its machines.
+pub fn terminate(handle: &OwnedFd) {
+    let _ = pidfd_send_signal(handle, Signal::TERM);
 }
 
 /// CPU time and memory of a process.
@@ -306,6 +363,33 @@ mod tests {
     }
 
     #[test]
+    fn a_lab_ends_as_its_first_machine_that_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = places(&folder);
+        let ended = |name: &str, code: i32| json!({ "event": "ended", "partition": name, "end": { "kind": "exited", "exit-code": code, "message": "it wrote" } });
+        let end = |lines: &[Value]| {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            fs::write(folder.path().join("shop.report"), text).unwrap();
+            let (end, ends) = places.lab_end("shop");
+            (
+                end["kind"].clone(),
+                end["exit-code"].clone(),
+                end["message"].clone(),
+                ends.into_keys().collect::<Vec<_>>(),
+            )
+        };
+        let started = json!({ "event": "started", "partition": "shop.a" });
+        let done = json!({ "event": "done", "code": 3 });
+        let (kind, _, _, ends) = end(&[started.clone(), ended("shop.a", 0)]);
+        assert_eq!((kind, ends), (json!("lost"), vec!["shop.a".to_owned()]), "the others run");
+        let all = [started, ended("shop.a", 0), ended("shop.b", 3), ended("shop.c", 4), done.clone()];
+        let (_, code, message, ends) = end(&all);
+        assert_eq!((code, message, ends.len()), (json!(3), json!("shop.b: it wrote"), 3));
+        let (_, code, message, _) = end(&[ended("shop.a", 0), ended("shop.b", 0), done]);
+        assert_eq!((code, message), (json!(0), json!("shop.b: it wrote")));
+    }
+
+    #[test]
     fn the_usage_of_a_process_is_read_whatever_its_name_is() {
         let stat =
             "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 8 9 20 0 1 0 99 123456 25 18446744073709551615 1 1\n";
@@ -367,6 +451,8 @@ mod tests {
             name_in(b"viridian\0run\0--config\0/files/web.toml\0--name\0x\0", "/files".as_ref()),
             Some("web".into())
         );
+        let lab = b"viridian\0up\0/files/shop.toml\0--control\0/x\0";
+        assert_eq!(name_in(lab, "/files".as_ref()), Some("shop".into()));
         for other in
             [&b"viridian\0run\0--config\0/files/web\0"[..], b"viridian\0run\0--config\0/file/web.toml", b"", b"\0\0"]
         {

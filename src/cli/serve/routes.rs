@@ -48,13 +48,13 @@ const SERVICE_ROUTES: &[Route] = routes! {
         [] => metering::all;
     GET "/machines" "list" "All machines", Read, None, Answer::Json("Machines"), [] => api::list;
     GET "/machines/{name}" "get" "A machine, with its last messages", Read, None, Answer::Json("Machine"), [404] => api::get;
-    PUT "/machines/{name}" "define" "Create or replace the definition of a machine; a machine that runs keeps its own",
+    PUT "/machines/{name}" "define" "Create or replace the definition of a machine or a lab; one that runs keeps its own",
         Administer, Definition, Answer::Created("Machine"), [409, 500] => api::put;
-    DELETE "/machines/{name}" "undefine" "Remove the definition of a machine that is stopped", Administer, None,
+    DELETE "/machines/{name}" "undefine" "Remove the definition of a machine or a lab that is stopped", Administer, None,
         Answer::Json("Nothing"), [404, 409, 500] => api::delete;
     GET "/machines/{name}/definition" "definition" "The text of a definition", Operate, None,
         Answer::Text("application/toml"), [404, 409] => api::definition;
-    POST "/machines/{name}/start" "start" "Start a machine", Operate, None, Answer::Json("Machine"), [404, 409] => api::start;
+    POST "/machines/{name}/start" "start" "Start a machine or a lab", Operate, None, Answer::Json("Machine"), [404, 409] => api::start;
     POST "/machines/{name}/stop" "stop" "Begin to shut a machine down: by the guest, by the power button, by force", Operate, Optional("Stop"),
         Answer::Json("Machine"), [404, 409, 500] => api::stop;
     POST "/machines/{name}/kill" "kill" "End a machine at once", Operate, None, Answer::Json("Machine"), [404, 409] => api::kill;
@@ -66,7 +66,7 @@ const SERVICE_ROUTES: &[Route] = routes! {
         [404, 409, 500, 502, 504] => api::reset;
     POST "/machines/{name}/nmi" "nmi" "Send a non-maskable interrupt to the processors", Operate, None, Answer::Json("Machine"),
         [404, 409, 500, 502, 504] => api::nmi;
-    GET "/machines/{name}/inspect" "inspect" "The tree of a running machine and its devices", Read, None,
+    GET "/machines/{name}/inspect" "inspect" "The tree of a running machine and its devices; of a lab, those of its machines", Read, None,
         Answer::Json("Tree"), [404, 409, 500, 502, 504] => api::inspect;
     GET "/machines/{name}/metrics" "machine-metrics" "Metrics of a running machine for Prometheus: exits, disks, adapters, rings", Read,
         None, Answer::Text("text/plain"), [404, 409, 500, 502, 504] => api::machine_metrics;

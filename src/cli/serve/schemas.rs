@@ -25,6 +25,8 @@ pub fn schemas() -> Value {
     let seconds = json!({ "type": "number", "minimum": 0, "maximum": 86400 });
     let machine = json!({
         "name": string(),
+        "lab": { "type": ["string", "null"], "description": "The lab whose process it runs in" },
+        "machines": { "type": ["array", "null"], "items": string(), "description": "Its machines, if it is a lab" },
         "state": { "enum": ["broken", "stopped", "starting", "running", "paused", "stopping", "waiting"] },
         "autostart": { "enum": ["never", "if-running", "always"] },
         "start-order": { "type": "integer" },
@@ -70,6 +72,8 @@ pub fn schemas() -> Value {
     });
     let always: Vec<_> = [
         "name",
+        "lab",
+        "machines",
         "state",
         "autostart",
         "start-order",

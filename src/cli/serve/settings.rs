@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use viridian::config::Config;
 
 use super::api::{Answered, Call, Reply};
-use super::definition::{Autostart, HostStop, MAX_LENGTH, ON_RESET, Restart, TABLE};
+use super::definition::{Autostart, HostStop, MAX_LENGTH, Restart, TABLE};
 use super::error::Problem;
+use super::written::ON_RESET;
 
 /// Returns the settings.
 pub fn list(_: &Call<'_>) -> Answered {

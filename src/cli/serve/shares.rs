@@ -33,7 +33,7 @@ impl Supervisor {
     /// Returns the machines that have a process, with their shares of the processors.
     fn running(&self) -> Vec<(String, Cpu)> {
         let machines = self.machines();
-        let running = machines.iter().filter(|(_, machine)| machine.process.is_some());
+        let running = machines.iter().filter(|(_, machine)| machine.process.is_some() && machine.lab.is_none());
         running.map(|(name, machine)| (name.clone(), machine.treatment().cpu)).collect()
     }
 

@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::definition::{Definition, MAX_LENGTH, check_name};
+use super::definition::{Definition, MAX_LENGTH};
 use super::error::Problem;
 use super::meter::Meter;
+use super::written::check_name;
 
 /// Maximum length of the file of a meter.
 const MAX_METER: u64 = 16 << 10;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::budget::{Budget, bounds};
 use super::cgroup::Groups;
+use super::definition::Definition;
 use super::error::Problem;
 use super::event_log::EventLog;
 use super::jobs::Jobs;
@@ -24,16 +25,12 @@ use super::process::{Places, Process};
 use super::store::Store;
 use crate::cli::client::{Failure, Remote};
 
-/// Maximum number of machines.
-const MAX_MACHINES: usize = 1000;
 /// Stack of a thread. It makes requests, and no more.
-const STACK: usize = 256 << 10;
+pub const STACK: usize = 256 << 10;
 /// Delay before the next attempt to reach a machine that starts.
-const RETRY: Duration = Duration::from_millis(20);
+pub const RETRY: Duration = Duration::from_millis(20);
 /// Delay if it does not for a while.
-const SLOW_RETRY: Duration = Duration::from_secs(1);
-/// Time for the thread of a machine to end after the machine.
-const LAST_STEPS: Duration = Duration::from_secs(2);
+pub const SLOW_RETRY: Duration = Duration::from_secs(1);
 
 /// All machines, by name.
 pub type Machines = BTreeMap<String, Machine>;
@@ -59,7 +56,7 @@ pub struct Supervisor {
     /// Told of each change of a machine.
     pub changed: Condvar,
     /// Held while a definition is written.
-    writing: Mutex<()>,
+    pub writing: Mutex<()>,
     /// Held while a meter is written.
     pub meter_writer: Mutex<()>,
 }
@@ -105,6 +102,7 @@ impl Supervisor {
             writing: Mutex::default(),
             meter_writer: Mutex::default(),
         });
+        supervisor.place_all_members();
         supervisor.adopt()?;
         supervisor.share_memory()?;
         Ok(supervisor)
@@ -125,6 +123,7 @@ impl Supervisor {
             machine.kept(State::Starting);
             if matches!(task, Task::Watch(_)) {
                 machine.adopted_bytes = self.places.settings(name).map(|config| bounds(&config.memory));
+                self.adopt_members(&mut machines, name);
             }
         }
         drop(machines);
@@ -184,73 +183,13 @@ impl Supervisor {
         result
     }
 
-    /// Writes a definition. Returns `true` if there was none of this name.
-    ///
-    /// # Errors
-    /// Returns an error if it is not valid or cannot be written.
-    pub fn define(&self, name: &str, text: &str) -> Result<bool, Problem> {
-        super::definition::check_name(name)?;
-        let definition = self.store.parse(text)?;
-        let resources = definition.treatment.resources();
-        let _writing = self.writing.lock();
-        let full = {
-            let machines = self.machines.lock();
-            machines.len() >= MAX_MACHINES && !machines.contains_key(name)
-        };
-        if full {
-            return Err(Problem::state(format!("there are {MAX_MACHINES} machines already")).with_remedy("remove some"));
-        }
-        self.store.put(name, &definition).map_err(|error| Problem::host(error.to_string()))?;
-        let mut machines = self.machines.lock();
-        let is_new = match machines.get_mut(name) {
-            Some(machine) => {
-                machine.definition = Ok(definition);
-                false
-            }
-            None => machines.insert(name.to_owned(), Machine::new(Ok(definition))).is_none(),
-        };
-        drop(machines);
-        self.events.add(json!({ "event": "defined", "machine": name, "new": is_new }));
-        self.share_anew(name, &resources);
-        Ok(is_new)
-    }
-
-    /// Removes a definition.
-    ///
-    /// # Errors
-    /// Returns an error if there is none, or if the machine is not stopped.
-    pub fn remove(&self, name: &str) -> Result<(), Problem> {
-        // The thread of a machine that has just been stopped soon ends.
-        self.wait(name, LAST_STEPS, |machine| machine.state != State::Stopped || !machine.has_thread);
-        let _writing = self.writing.lock();
-        let machine = {
-            let mut machines = self.machines.lock();
-            let machine = machines.get(name).ok_or_else(|| Problem::no_machine(name))?;
-            if machine.state != State::Stopped || machine.has_thread {
-                return Err(Problem::state(format!("{name} is {}", machine.state())).with_remedy("stop it first"));
-            }
-            machines.remove(name)
-        };
-        if let Err(error) = self.store.delete(name) {
-            self.machines.lock().extend(machine.map(|machine| (name.to_owned(), machine)));
-            return Err(Problem::host(error.to_string()));
-        }
-        self.places.remove(name);
-        {
-            let _writer = self.meter_writer.lock();
-            self.store.remove_meter(name);
-        }
-        self.mark(name, false);
-        self.events.add(json!({ "event": "removed", "machine": name }));
-        Ok(())
-    }
-
     /// Begins to start a machine that is stopped or waits.
     ///
     /// # Errors
     /// Returns an error if its state or its definition does not allow it.
     pub fn begin(self: &Arc<Self>, name: &str) -> Result<(), Problem> {
         let needs_thread = self.change(name, |machine| match (machine.state, &machine.definition) {
+            _ if machine.lab.is_some() => Self::of_lab(name, machine).map(|()| false),
             (State::Stopped, Err(problem)) => Err(Problem::state(format!("the definition is broken: {problem}"))
                 .with_remedy("replace it by PUT, or remove it by DELETE")),
             (State::Stopped | State::Waiting(_), _) => Ok(machine.wanted()),
@@ -283,6 +222,10 @@ impl Supervisor {
     pub fn remote(&self, name: &str) -> Result<Remote, Problem> {
         let machines = self.machines.lock();
         let machine = machines.get(name).ok_or_else(|| Problem::no_machine(name))?;
+        if let Some(members) = &machine.members {
+            let message = format!("{name} is a lab of {} machines", members.len());
+            return Err(Problem::state(message).with_remedy(format!("name one of them: {}", members.join(", "))));
+        }
         match machine.state {
             State::Running | State::Stopping => Ok(self.socket(name)),
             _ => Err(Problem::state(format!("{name} is {}", machine.state())).with_remedy("start it first")),
@@ -318,7 +261,7 @@ impl Supervisor {
         });
     }
 
-    fn run(&self, name: &str, mut task: Task) {
+    fn run(self: &Arc<Self>, name: &str, mut task: Task) {
         loop {
             let end = match task {
                 Task::Start => match self.spawn(name) {
@@ -335,7 +278,7 @@ impl Supervisor {
                     }
                     self.watch(name, process, false)
                 }
-                Task::Decide => self.places.end(name),
+                Task::Decide => self.end_of(name),
                 Task::Wait => Value::Null,
             };
             if end != Value::Null {
@@ -352,8 +295,9 @@ impl Supervisor {
         // The file may have been changed by hand.
         let definition = self.store.load(name)?;
         let resources = definition.treatment.resources();
+        self.prepare_lab(name, &definition)?;
         self.admit(name, &resources)?;
-        self.admit_memory(name, definition.config.memory.size.0)?;
+        self.admit_memory(name, definition.startup_bytes())?;
         let process = self.places.start(&self.program, name, &definition);
         let mut process = process.map_err(|error| Problem::host(format!("its process cannot be started: {error}")))?;
         if let Some(groups) = &self.groups {
@@ -377,46 +321,58 @@ impl Supervisor {
         let handle = process.handle().map_err(|error| Problem::host(error.to_string()))?;
         self.change(name, |machine| {
             machine.process = Some(Running { id: process.id, handle });
-            let size = machine.definition.as_ref().ok().map(|definition| definition.config.memory.size.0);
+            let size = machine.definition.as_ref().ok().map(Definition::startup_bytes);
             machine.startup_bytes = machine.startup_bytes.or(size);
             machine.since = Some(Instant::now());
             Ok(())
-        })
+        })?;
+        Self::note_members(&mut self.machines(), name, process).map_err(|error| Problem::host(error.to_string()))
     }
 
     /// Follows a machine to the end of its process, and returns how it has ended.
-    fn watch(&self, name: &str, mut process: Process, mut is_new: bool) -> Value {
+    fn watch(self: &Arc<Self>, name: &str, mut process: Process, mut is_new: bool) -> Value {
+        let members = self.machines().get(name).and_then(|machine| machine.members.clone());
+        if let Some(members) = members {
+            return self.watch_lab(name, process, &members, is_new);
+        }
         let remote = self.socket(name);
         let begun = Instant::now();
         // Often at first: most machines are soon there.
         while !process.wait((begun.elapsed() / 8).clamp(RETRY, SLOW_RETRY)) {
-            let summary = match remote.get("/") {
-                Ok(summary) => summary,
-                Err(failure) => {
-                    if matches!(failure, Failure::Slow(_)) {
-                        self.note_silence(name);
-                    }
-                    continue;
-                }
-            };
-            // Another machine of the name, which the user has started, has another process.
-            if summary["process"] != process.id {
-                continue;
+            if self.meet(name, &remote, process.id) {
+                self.follow(name, &remote, is_new);
+                is_new = false;
             }
-            let _ = self.change(name, |machine| {
-                let age = Duration::try_from_secs_f64(summary["seconds"].as_f64().unwrap_or_default());
-                machine.since = age.ok().and_then(|age| Instant::now().checked_sub(age)).or(machine.since);
-                machine.summary = summary;
-                machine.answers = true;
-                if machine.state == State::Starting {
-                    machine.state = State::Running;
-                }
-                Ok(())
-            });
-            self.follow(name, &remote, is_new);
-            is_new = false;
         }
         self.places.end(name)
+    }
+
+    /// Asks a machine for its state, and notes that it runs. Returns `false` if it does not answer, or if it is not that of the process.
+    pub fn meet(&self, name: &str, remote: &Remote, process: u32) -> bool {
+        let summary = match remote.get("/") {
+            Ok(summary) => summary,
+            Err(failure) => {
+                if matches!(failure, Failure::Slow(_)) {
+                    self.note_silence(name);
+                }
+                return false;
+            }
+        };
+        // Another machine of the name, which the user has started, has another process.
+        if summary["process"] != process {
+            return false;
+        }
+        let _ = self.change(name, |machine| {
+            let age = Duration::try_from_secs_f64(summary["seconds"].as_f64().unwrap_or_default());
+            machine.since = age.ok().and_then(|age| Instant::now().checked_sub(age)).or(machine.since);
+            machine.summary = summary;
+            machine.answers = true;
+            if machine.state == State::Starting {
+                machine.state = State::Running;
+            }
+            Ok(())
+        });
+        true
     }
 
     fn ended(&self, name: &str, end: Value) {
@@ -436,6 +392,7 @@ impl Supervisor {
         }
         self.save_meter(name);
         self.balance();
+        self.place_again(name);
     }
 
     /// Waits for the time of the next start. Returns `false` if there is none; then the machine has no thread any more.

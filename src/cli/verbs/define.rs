@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
 use viridian::config::{Config, FileError};
+use viridian::fleet::Fleet;
 use viridian::machine::code;
 
 use super::{Done, ServiceSocket, print_json};
 use crate::cli::client::{Failure, PROMPT, encoded};
 use crate::cli::host::chosen;
-use crate::cli::serve::{Autostart, MAX_LENGTH, Restart, Treatment, apply_defaults, split};
+use crate::cli::serve::{Autostart, MAX_LENGTH, Restart, Treatment, apply_defaults, is_lab, rewritten, split};
 
 /// The options of `viridian define`.
 #[derive(clap::Args)]
@@ -24,7 +25,8 @@ pub struct Arguments {
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// Its settings, as for `run --config`, perhaps with a table [service]; - is standard input. Relative paths are those of the file's
+    /// Its settings, as for `run --config`, or those of several machines, as for `up`; perhaps with a table [service]; - is standard
+    /// input. Relative paths are those of the file's
     /// folder, or of the current one
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -77,15 +79,7 @@ fn definition(arguments: &Arguments) -> Result<String, String> {
         let place = problem.place.as_deref().map(|place| format!("{place}: ")).unwrap_or_default();
         failed(&format!("{place}{problem}"))
     })?;
-    let mut config = load(&settings).map_err(|error| match error {
-        FileError::Content { place, message, .. } => format!("{file}:{}:{}: {message}", place.line, place.column),
-        FileError::Several { .. } => failed(&"this file describes several machines; define each by itself"),
-        // The file without a name was written by this program.
-        error => failed(&error),
-    })?;
-    // If the text is written anew, it has all settings.
-    apply_defaults(&settings, &mut config);
-    let all = config.to_toml().map_err(|error| failed(&error))?;
+    let all = if is_lab(&settings) { lab(&settings, &file)? } else { machine(&settings, &file)? };
     let treatment = Treatment {
         autostart: if arguments.autostart { Autostart::Always } else { in_file.autostart },
         restart: arguments.restart.unwrap_or(in_file.restart),
@@ -112,6 +106,31 @@ fn definition(arguments: &Arguments) -> Result<String, String> {
     Ok(format!("{}\n\n{service}", text.trim_end()))
 }
 
+/// Returns all settings of a machine as a text.
+fn machine(settings: &str, file: &str) -> Result<String, String> {
+    let loaded = load(settings, Config::load).and_then(|loaded| loaded);
+    let mut config = loaded.map_err(|error| match error {
+        FileError::Content { place, message, .. } => format!("{file}:{}:{}: {message}", place.line, place.column),
+        // The file without a name was written by this program.
+        error => format!("{file}: {error}"),
+    })?;
+    // If the text is written anew, it has all settings.
+    apply_defaults(settings, &mut config);
+    config.to_toml().map_err(|error| format!("{file}: {error}"))
+}
+
+/// Returns all settings of the machines of a lab as a text.
+fn lab(settings: &str, file: &str) -> Result<String, String> {
+    let mut nameless = String::new();
+    let fleet = load(settings, |path| {
+        nameless = path.display().to_string();
+        Fleet::load(path)
+    });
+    let fleet = fleet.map_err(|error| format!("{file}: {error}"))?;
+    let fleet = fleet.map_err(|error| error.to_string().replace(&nameless, file))?;
+    rewritten(settings, &fleet.configs().cloned().collect::<Vec<_>>()).map_err(|error| format!("{file}: {error}"))
+}
+
 /// Reads a text that is not longer than a definition.
 fn read(file: impl Read) -> std::io::Result<String> {
     let mut text = String::new();
@@ -123,7 +142,7 @@ fn read(file: impl Read) -> std::io::Result<String> {
 }
 
 /// Parses settings. The library reads them from a file, which here has no name.
-fn load(settings: &str) -> Result<Config, FileError> {
+fn load<T>(settings: &str, read: impl FnOnce(&Path) -> T) -> Result<T, FileError> {
     let write = || {
         let memory = memfd_create("settings", MemfdFlags::CLOEXEC)?;
         let mut memory = fs::File::from(memory);
@@ -132,5 +151,5 @@ fn load(settings: &str) -> Result<Config, FileError> {
     };
     let nameless = || PathBuf::from(NAMELESS);
     let memory = write().map_err(|source| FileError::Read { path: nameless(), source })?;
-    Config::load(&nameless().join(memory.as_raw_fd().to_string()))
+    Ok(read(&nameless().join(memory.as_raw_fd().to_string())))
 }

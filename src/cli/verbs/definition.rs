@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Done, ServiceSocket, failed, of_service, print, print_results};
+use super::{Done, ServiceSocket, defined_of, failed, print, print_results};
 use crate::cli::client::encoded;
 
 /// The options of `viridian definition`.
@@ -25,7 +25,7 @@ pub struct Arguments {
 
 pub fn run(Arguments { names, service, json }: Arguments) -> Done {
     let service = service.service()?;
-    let (names, is_one, mut code) = of_service(&service, &names)?;
+    let (names, is_one, mut code) = defined_of(&service, &names)?;
     let mut values = Vec::new();
     for name in &names {
         match service.text(&format!("/machines/{}/definition", encoded(name))) {

@@ -15,8 +15,10 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// The state of a machine whose process does not answer.
 const SILENT: &str = "not-answering";
 /// The fields of a machine, whether it is one of a service or not. Those that are unknown are null.
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 26] = [
     "name",
+    "lab",
+    "machines",
     "state",
     "process",
     "seconds",
@@ -159,6 +161,10 @@ fn merge(found: &mut Vec<Value>, known: &Value) -> Option<&'static str> {
             if own[field].is_null() || field == "service" {
                 own[field] = of_service[field].clone();
             }
+        }
+        if !own["lab"].is_null() {
+            // The process is that of the lab.
+            (own["cpu-seconds"], own["resident-bytes"]) = (Value::Null, Value::Null);
         }
     }
     None

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Done, Machines, ServiceSocket, failed, machines_of, of_service, print, print_json};
+use super::{Done, Machines, ServiceSocket, failed, machines_where, of_service, print, print_json};
 use crate::cli::client::{Failure, Remote, encoded};
 use crate::cli::host::chosen;
 use crate::cli::serve::metrics_of;
@@ -54,7 +54,9 @@ pub fn run(Arguments { names, all, service, json }: Arguments) -> Done {
 /// Returns the metrics of machines of a service, and the exit code for those that have none, which are reported.
 fn of_those_at(service: &Remote, names: &[String], all: bool) -> Result<(u8, Vec<String>), Failure> {
     let (names, mut code) = if all {
-        (machines_of(service, |runs| runs)?, 0)
+        // A lab itself has none: its machines have.
+        let has_some = |machine: &Value| !machine["process"].is_null() && !machine["machines"].is_array();
+        (machines_where(service, has_some)?, 0)
     } else {
         let (names, _, code) = of_service(service, names)?;
         (names, code)

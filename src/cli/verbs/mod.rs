@@ -190,16 +190,29 @@ impl ServiceSocket {
 /// Returns the machines of a service that words name: names, several with commas, and patterns. Reports names that do not
 /// exist. The second value is `true` if one plain name was given, and the third is the exit code for what was reported.
 fn of_service(service: &Remote, words: &[String]) -> Result<(Vec<String>, bool, u8), Failure> {
-    let known = || Ok(machines_of(service, |_| true)?.into_iter().map(|name| (name.clone(), name)).collect());
+    named_of(service, words, |_| true)
+}
+
+/// Returns the same of those that have a definition: a pattern means labs, and not their machines.
+fn defined_of(service: &Remote, words: &[String]) -> Result<(Vec<String>, bool, u8), Failure> {
+    named_of(service, words, has_definition)
+}
+
+/// Returns `true` for a machine with a definition of its own, and for a lab.
+fn has_definition(machine: &Value) -> bool {
+    machine["lab"].is_null()
+}
+
+fn named_of(
+    service: &Remote,
+    words: &[String],
+    is_meant: impl Fn(&Value) -> bool,
+) -> Result<(Vec<String>, bool, u8), Failure> {
+    let known = || Ok(machines_where(service, &is_meant)?.into_iter().map(|name| (name.clone(), name)).collect());
     // The service says what is no name.
     let Found { found, missing, is_one } = find(words, known, |name| Ok(name.to_owned()))?;
     let code = missing.iter().map(|failure| failed(None, failure)).max().unwrap_or_default();
     Ok((found.into_iter().map(|(_, name)| name).collect(), is_one, code))
-}
-
-/// Returns the names of those machines of a service that run, or do not.
-fn machines_of(service: &Remote, wanted: impl Fn(bool) -> bool) -> Result<Vec<String>, Failure> {
-    machines_where(service, |machine| wanted(!machine["process"].is_null()))
 }
 
 /// Returns the names of those machines of a service for which something holds.

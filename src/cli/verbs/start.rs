@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Done, REFUSED, ServiceSocket, at_once, failed, machines_of, of_service, print_results};
+use super::{Done, REFUSED, ServiceSocket, at_once, defined_of, failed, has_definition, machines_where, print_results};
 use crate::cli::client::{Failure, PROMPT, Remote, encoded};
 use crate::cli::say;
 
@@ -33,9 +33,10 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Done {
     let service = arguments.service.service()?;
     let (names, is_one, mut code) = if arguments.all {
-        (machines_of(&service, |runs| !runs)?, false, 0)
+        let is_idle = |machine: &Value| has_definition(machine) && machine["process"].is_null();
+        (machines_where(&service, is_idle)?, false, 0)
     } else {
-        of_service(&service, &arguments.names)?
+        defined_of(&service, &arguments.names)?
     };
     let results = at_once(&names, |name| start(&service, name));
     let mut started = Vec::new();

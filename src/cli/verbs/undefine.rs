@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Done, ServiceSocket, failed, machines_where, of_service, print_results};
+use super::{Done, ServiceSocket, defined_of, failed, has_definition, machines_where, print_results};
 use crate::cli::client::{PROMPT, encoded};
 
 /// The options of `viridian undefine`.
@@ -28,10 +28,12 @@ pub fn run(arguments: Arguments) -> Done {
     let service = arguments.service.service()?;
     let (names, is_one, mut code) = if arguments.all {
         // Those that wait for their next start have no process, either.
-        let is_stopped = |machine: &Value| matches!(machine["state"].as_str(), Some("stopped" | "broken"));
+        let is_stopped = |machine: &Value| {
+            has_definition(machine) && matches!(machine["state"].as_str(), Some("stopped" | "broken"))
+        };
         (machines_where(&service, is_stopped)?, false, 0)
     } else {
-        of_service(&service, &arguments.names)?
+        defined_of(&service, &arguments.names)?
     };
     let mut removed = Vec::new();
     for name in &names {

@@ -155,7 +155,9 @@ impl What {
 
 /// Waits until there is a machine of this name, which may just be starting.
 fn wait_for_name(name: &str, patience: Duration, begun: Instant) {
-    while matches!(Remote::named(name), Err(Failure::NoMachine(..))) && begun.elapsed() < patience {
+    let is_missing = || matches!(Remote::named(name), Err(Failure::NoMachine(..)));
+    let is_lab = || Remote::of_lab(name).is_some_and(|machines| !machines.is_empty());
+    while is_missing() && !is_lab() && begun.elapsed() < patience {
         thread::sleep(GLANCE);
     }
 }

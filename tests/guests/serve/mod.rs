@@ -7,6 +7,7 @@ mod budget;
 mod first_use;
 mod hostile;
 mod jobs;
+mod labs;
 mod lives;
 mod metering;
 mod remote;

@@ -267,7 +267,7 @@ impl Host {
         let is_ours = |id: &u32| {
             let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).into_owned();
-            line.contains("\0run\0--config\0") && line.contains(folder)
+            (line.contains("\0run\0--config\0") || line.contains("\0up\0")) && line.contains(folder)
         };
         ids.filter(is_ours).collect()
     }

@@ -18,6 +18,9 @@ const operations = {
   stopped: ["start", "edit", "remove"], broken: ["edit", "remove"], waiting: ["start", "kill", "edit"], starting: ["kill"],
   running: ["stop", "pause", "reset", "kill", "edit"], paused: ["resume", "kill", "edit"], stopping: ["kill"],
 };
+// A lab is paused and reset machine by machine. A machine of a lab has no definition of its own, and starts with the lab.
+const ofLab = { ...operations, running: ["stop", "kill", "edit"] };
+const ofMember = { starting: ["kill"], running: ["stop", "pause", "reset", "kill"], paused: ["resume", "kill"], stopping: ["kill"] };
 const titles = { start: "Start", stop: "Shut down", kill: "Turn off", pause: "Pause", resume: "Resume", reset: "Reset", nmi: "NMI", edit: "Edit", remove: "Remove" };
 /** What needs more than the role operate. */
 const needs = { edit: "administer", remove: "administer" };
@@ -70,7 +73,8 @@ export function actions(machine, buttons, more = {}) {
   const state = machine.state + (may("administer") ? "" : may("operate") ? " operate" : " read");
   if (buttons.dataset.state === state) return;
   const focused = buttons.contains(document.activeElement) ? document.activeElement.dataset.operation : null;
-  const all = [...operations[machine.state] ?? [], ...more[machine.state] ?? []].filter(isAllowed);
+  const own = machine.machines ? ofLab : machine.lab ? ofMember : operations;
+  const all = [...own[machine.state] ?? [], ...machine.machines ? [] : more[machine.state] ?? []].filter(isAllowed);
   buttons.replaceChildren(...all.map(operation => {
     const button = element("button", { textContent: titles[operation], "aria-label": titles[operation] + " " + machine.name, "data-operation": operation });
     if (operation === "start" || operation === "resume") button.className = "main";
@@ -93,6 +97,8 @@ export const heartbeat = machine => (machine.heartbeat ?? "none").replace(/(?<=[
 
 export function facts(machine) {
   const all = [];
+  if (machine.machines) all.push("lab of " + machine.machines.length + (machine.machines.length === 1 ? " machine" : " machines"));
+  if (machine.lab) all.push("in the lab " + machine.lab);
   if (machine["memory-bytes"]) all.push(bytes(machine["memory-bytes"]));
   if (machine.vps) all.push(machine.vps + (machine.vps === 1 ? " processor" : " processors"));
   if (machine.seconds != null) all.push("up " + duration(machine.seconds + sinceLoaded()));
@@ -117,7 +123,8 @@ function row(name) {
 
 function sparks(machine) {
   const { cpu, memory } = history(machine.name);
-  if (machine.process == null) return [];
+  // The process of a machine of a lab is that of the lab.
+  if (machine.process == null || machine.lab) return [];
   const share = cpu.at(-1), used = machine["resident-bytes"] ?? 0;
   const top = Math.max(machine["memory-bytes"] ?? 1, ...memory.filter(value => value != null));
   const one = (title, text, values, top) => element("div", {}, element("span", { textContent: title + " " }), element("b", { textContent: text }), sparkline(values, SAMPLES, top, title + " " + text));
@@ -135,6 +142,7 @@ export function draw() {
     let own = rows.get(machine.name);
     if (!own) rows.set(machine.name, own = row(machine.name));
     if (list.children[index] !== own.root) list.insertBefore(own.root, list.children[index] ?? null);
+    own.root.classList.toggle("member", machine.lab != null);
     own.state.className = "state " + machine.state;
     own.state.textContent = machine.state;
     own.facts.textContent = facts(machine);

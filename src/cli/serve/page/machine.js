@@ -13,6 +13,9 @@ const INTERVAL = 2000;
 /** What more can be done here than in the list. */
 const more = { running: ["nmi"] };
 
+/** The tabs of a lab. Its machines have the others. */
+const ofLab = ["overview", "devices", "messages"];
+
 let open = null;
 
 const find = name => machines.find(machine => machine.name === name);
@@ -71,7 +74,8 @@ class View {
     this.overview = new Overview();
     this.panels = {};
     for (const tab of Object.keys(tabs)) this.panels[tab] = element("section", { id: "panel-" + tab, role: "tabpanel", "aria-labelledby": "tab-" + tab, hidden: true });
-    this.panels.overview.append(this.overview.root);
+    this.members = element("ul", { "aria-label": "Machines of " + name, hidden: true });
+    this.panels.overview.append(this.members, this.overview.root);
     this.channels = element("div");
     this.tracing = new Tracing(name);
     this.panels.vmbus.append(this.channels, this.tracing.root);
@@ -144,6 +148,15 @@ class View {
     this.state.textContent = machine.state;
     this.facts.textContent = facts(machine);
     actions(machine, this.actions, more);
+    const isLab = machine.machines != null;
+    for (const tab of Object.keys(tabs)) this.tabs.querySelector("#tab-" + tab).hidden = isLab && !ofLab.includes(tab);
+    this.members.hidden = !isLab;
+    this.overview.root.hidden = isLab;
+    const names = machine.machines?.join() ?? "";
+    if (this.members.dataset.names !== names) {
+      this.members.dataset.names = names;
+      this.members.replaceChildren(...(machine.machines ?? []).map(name => element("li", {}, element("a", { href: "#/" + encodeURIComponent(name) + "/overview", textContent: name }))));
+    }
     if (machine.process !== this.process) {
       this.overview.clear();
       this.process = machine.process;
@@ -167,11 +180,15 @@ class View {
         return;
       }
       if (machine.process == null) {
-        this.problem.textContent = "It does not run. Its last output is in the tab Console, and the messages of its process are in the tab Messages.";
+        this.problem.textContent = machine.machines ? "It does not run. The messages of its process are in the tab Messages." : "It does not run. Its last output is in the tab Console, and the messages of its process are in the tab Messages.";
         return;
       }
       const all = await get(machinePath(this.name, "/inspect"));
       this.problem.textContent = "";
+      if (machine.machines) {
+        if (this.tab === "devices") replace(this.panels.devices, tree(all.machines));
+        return;
+      }
       this.overview.add(all, machine);
       if (this.tab === "devices") replace(this.panels.devices, tree(all.devices));
       if (this.tab === "vmbus") this.channels.replaceChildren(channels(all.devices.vmbus));

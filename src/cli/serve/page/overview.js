@@ -65,8 +65,11 @@ export class Overview {
     const now = counters(tree, machine), at = performance.now(), before = this.before;
     const seconds = before ? (at - before.at) / 1000 : 1;
     const was = before?.counters;
-    this.push("cpu", "all processors", rate(now.cpu, was?.cpu, seconds));
-    this.push("memory", "resident", now.memory);
+    // The process of a machine of a lab is that of the lab.
+    if (machine.lab == null) {
+      this.push("cpu", "all processors", rate(now.cpu, was?.cpu, seconds));
+      this.push("memory", "resident", now.memory);
+    }
     // A guest whose memory has a fixed size reports none.
     if (tree.devices.memory) {
       this.push("guest", "assigned", tree.devices.memory["assigned-bytes"]);
