@@ -8,6 +8,28 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Bytes of output that are checked.
 const OUTPUT: [u32; 2] = [10_000_000, 100_000_000];
 
+/// Runs a command on a terminal: changes its size, and types Ctrl-C. `$linux` is the command line up to the command.
+const ON_A_TERMINAL: &str = r#"
+    export linux guest='
+        stty size; trap "stty size" WINCH; trap "echo caught; exit 5" INT
+        echo ready; while :; do sleep 0.1; done'
+    echo '
+        tty >tty; stty rows 33 cols 44; stty -g >before
+        $linux -- sh -c "$guest"
+        echo "code $?"; stty -g >after' >inside
+    mkfifo keys screen
+    exec 3<>keys
+    socat - 'EXEC:sh inside,pty,setsid,ctty,stderr' <keys >screen &
+    exec 4<screen
+    until_shown() { while read -r line <&4; do echo "$line"; case $line in *"$1"*) return ;; esac; done; }
+    until_shown ready
+    stty -F "$(cat tty)" rows 40 cols 100
+    until_shown '40 100'
+    printf '\003' >&3
+    cat <&4
+    cmp before after
+"#;
+
 fn output() -> u32 {
     OUTPUT[usize::from(is_full())]
 }
@@ -71,6 +93,8 @@ static BATCH: Batch = Batch::new(|plan| {
              child=$!; {{ read line; echo $line; kill -INT $child; cat; }} <pipe; wait $child"
         ),
     );
+    plan.option("--package", "socat");
+    plan.check("terminal", 60, format!("linux='{linux}'\n{ON_A_TERMINAL}"));
     plan.check("panic", 60, format!("{linux} -- sh -c 'echo c >/proc/sysrq-trigger'"));
     plan.check(
         "unreachable",
@@ -144,6 +168,16 @@ fn a_long_output_arrives_completely() {
 fn an_interrupt_reaches_the_command() {
     BATCH.outcome("interrupt", |outcome| {
         assert_eq!((outcome.code, outcome.text()), (Some(3), "ready\ncaught\n".into()), "{outcome}");
+    });
+}
+
+#[test]
+fn a_terminals_size_and_keys_reach_the_command_and_the_terminal_is_left_as_it_was() {
+    BATCH.outcome("terminal", |outcome| {
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        let text = outcome.text().replace('\r', "");
+        // The guest's terminal shows the key, too.
+        assert_eq!(text, "33 44\nready\n40 100\n^Ccaught\ncode 5\n", "{outcome}");
     });
 }
 
