@@ -318,13 +318,19 @@ pub fn file_systems_are_frozen(linux: &Linux) {
     linux.run("echo >/run/count; while [ $(wc -l </run/count) -lt 5 ]; do sleep 0.1; done; kill $writer");
 }
 
-/// On a disk in the guest's memory, beside the root. Loop devices would be left out by the daemon.
-pub fn btrfs_is_frozen_too(linux: &Linux) {
-    linux.run("modprobe brd rd_nr=1 rd_size=131072 && modprobe btrfs && mkfs.btrfs -q /dev/ram0 && mount -t btrfs /dev/ram0 /mnt");
+/// On disks in the guest's memory, beside the root. Loop devices would be left out by the daemon.
+pub fn btrfs_and_xfs_are_frozen_too(linux: &Linux) {
+    linux.run("modprobe brd rd_nr=2 rd_size=131072 && modprobe btrfs && modprobe xfs && mkdir /run/btrfs /run/xfs");
+    linux.run("mkfs.btrfs -q /dev/ram0 && mount -t btrfs /dev/ram0 /run/btrfs");
+    linux.run("zcat /xfs.img.gz >/dev/ram1 && mount -t xfs /dev/ram1 /run/xfs");
     assert_eq!(linux.ask(Kind::Vss, freeze(600)), Ok(Answer::Frozen));
-    linux.run("(echo x >/mnt/file; echo >/run/written) & sleep 1; [ ! -e /run/written ]");
+    for name in ["btrfs", "xfs"] {
+        linux.run(&format!("(echo x >/run/{name}/file; echo >/run/{name}.written) &"));
+    }
+    linux.run("sleep 1; [ ! -e /run/btrfs.written ] && [ ! -e /run/xfs.written ]");
     assert_eq!(linux.ask(Kind::Vss, Request::Thaw), Ok(Answer::Done));
-    linux.run("until [ -e /run/written ]; do sleep 0.1; done; rm /run/written; sync; umount /mnt");
+    linux.run("until [ -e /run/btrfs.written ] && [ -e /run/xfs.written ]; do sleep 0.1; done; sync");
+    linux.run("rm /run/*.written; umount /run/btrfs /run/xfs");
 }
 
 pub fn killed_daemons_harm_nobody(linux: &Linux) {
