@@ -373,8 +373,8 @@ impl Protocol for Video {
     fn offer(&self) -> Offer {
         let offer = Offer::pipe(interface::VIDEO, Guid::new(0x5620e0c7_8062_4dce_aeb7_520c7ef76171));
         let (width, height) = self.size();
-        let is_large = 4 * u64::from(width) * u64::from(height) > SMALL;
-        let memory = if is_large { LARGE_VIDEO_MEMORY } else { SMALL };
+        let needed = 4 * u64::from(width) * u64::from(height);
+        let memory = if needed > SMALL { LARGE_VIDEO_MEMORY } else { needed.next_multiple_of(1 << 20).max(LEAST) };
         Offer { mmio_megabytes: (memory >> 20) as u16, ..offer }
     }
 
@@ -469,8 +469,12 @@ impl Protocol for Video {
 /// The minimum time between two events of the screen: a guest could make very many.
 const TELLING: Duration = Duration::from_secs(1);
 
-/// The memory that the guest sets aside for a screen, if that is enough: as much as the video function on the PCI bus has.
+/// Size of the memory of the video function on the PCI bus. The guest is told to set aside only what the picture needs, because
+/// `hyperv_fb` takes the screen over only if it finds room for its own picture beside the early framebuffer.
 const SMALL: u64 = (VIDEO_MEMORY.end - VIDEO_MEMORY.start) as u64;
+
+/// The least memory, in which the default size of older drivers fits: 1152x864.
+const LEAST: u64 = 4 << 20;
 
 #[cfg(test)]
 #[path = "protocol_tests.rs"]

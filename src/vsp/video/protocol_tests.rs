@@ -150,6 +150,15 @@ fn pictures_that_the_host_does_not_show_are_refused_and_counted() {
 }
 
 #[test]
+fn the_guest_sets_aside_what_the_picture_needs() {
+    for (width, height, megabytes) in
+        [(64, 64, 4), (1152, 864, 4), (1920, 1080, 8), (4096, 4096, 64), (4097, 4096, 128), (7680, 4320, 128)]
+    {
+        assert_eq!(Video::new(width, height).offer().mmio_megabytes, megabytes, "{width}x{height}");
+    }
+}
+
+#[test]
 fn the_sizes_are_listed_with_the_wanted_one_first() {
     let mut video = ready();
     let [(14, body)] = &ask(&mut video, 13, &[64])[..] else { panic!("one answer") };

@@ -108,7 +108,7 @@ pub fn the_older_driver_takes_over_what_the_kernel_shows() {
     expect_text(&machine, "Viridian 123");
     // The text is that of the console, which may have been efifb's so far.
     let status = || machine.inspect()["devices"]["screen"]["status"].clone();
-    let is_taken_over = || status()["version"] == "3.5" && status()["mode"]["width"] == 800;
+    let is_taken_over = || status()["state"] == "ready" && status()["mode"]["width"] == 800;
     assert!(holds_within(SOON, is_taken_over), "{}", status());
     expect_text(&machine, "Viridian 123");
 }
