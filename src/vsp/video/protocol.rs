@@ -48,6 +48,8 @@ pub struct Facts {
     /// The picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// Number of times that the screen has become another one, or may have: of situations, and of kernels that began.
+    pub situations: u64,
     /// Number of situations that the host does not show: wrong depth, size or pitch.
     pub refused_modes: u64,
     /// There is a viewer, so the guest reports what it draws.
@@ -155,11 +157,11 @@ impl Video {
 
     /// Returns the status.
     pub fn facts(&self) -> Facts {
-        let Self { state, vram, refused_modes, drawn, unknown, .. } = *self;
+        let Self { state, vram, situations, refused_modes, drawn, unknown, .. } = *self;
         let mode = self.mode.or_else(|| self.drawn_early().map(Mode::of_early));
         let version = self.version.map(|version| format!("{}.{}", version.major(), version.minor()));
         let watched = !self.watchers.is_empty();
-        Facts { state, version, vram_address: vram, mode, refused_modes, watched, drawn, unknown }
+        Facts { state, version, vram_address: vram, mode, situations, refused_modes, watched, drawn, unknown }
     }
 
     /// Returns the size of the settings, which is the largest.

@@ -146,7 +146,7 @@ fn pictures_that_the_host_does_not_show_are_refused_and_counted() {
         assert_eq!(ask(&mut video, 5, &situation(width, height, depth, pitch, 0))[0].0, 6);
         assert_eq!(video.facts().mode, None, "{width}x{height}");
     }
-    assert_eq!(video.facts().refused_modes, 8);
+    assert_eq!((video.facts().refused_modes, video.facts().situations), (8, 8));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 #!/bin/sh
 # In the guest: prints a message of the kernel, loads the screen's driver when a line is typed, and prints another one. When another
-# line is typed, it takes the screen from its driver and gives it back, 20 times.
+# line is typed, it takes the screen from its driver and gives it back, as often as its argument says.
 echo '<1>No driver has been loaded.' >/dev/kmsg
 echo early shown
 read -r _
@@ -14,7 +14,7 @@ echo driver shown
 read -r _
 cd /sys/bus/vmbus/drivers/hyperv_drm || exit
 device=$(echo *-*-*)
-for round in $(seq 20); do
+for round in $(seq "$1"); do
     echo "$device" >unbind
     while [ -e /dev/dri/card0 ]; do sleep 0.1; done
     echo "$device" >bind
