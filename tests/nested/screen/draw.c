@@ -52,13 +52,14 @@ static void paint(uint8_t *first, uint32_t width, uint32_t height, uint32_t pitc
 static void show_text(int console)
 {
     static const char text[] = "Viridian 123";
-    static uint8_t glyphs[512 * 32];
+    static uint8_t glyphs[512 * 32 * 4];
     struct console_font_op font = {.op = KD_FONT_OP_GET, .width = 32, .height = 32, .charcount = 512, .data = glyphs};
     /* Without its cursor, which would blink. */
     need(dprintf(console, "\033[?25l\033[H\033[2J%s", text) > 0, "the console");
-    need(ioctl(console, KDFONTOP, &font) == 0 && font.width == 8 && font.height == 16, "the font");
+    need(ioctl(console, KDFONTOP, &font) == 0, "the font");
     printf("text ");
-    for (const char *letter = text; *letter; letter++)
+    /* On large screens, Linux takes a larger font. */
+    for (const char *letter = text; *letter && font.width == 8 && font.height == 16; letter++)
         for (unsigned row = 0; row < 16; row++)
             printf("%02x", glyphs[*letter * 32 + row]);
     printf(" shown\n");

@@ -90,6 +90,10 @@ fn plan(plan: &mut Plan, engine: &str) {
     stock::plan(plan, module_path!(), early(), engine, &[("early_driver", 80 + 2 * rounds, &variables)]);
     stock::plan(plan, module_path!(), again(), engine, &[("early_again", 180, "")]);
     stock::plan(plan, module_path!(), draw(), engine, &[("picture", 120, "")]);
+    // One engine is enough: the memory is the same.
+    if engine == "kernel" {
+        stock::plan(plan, module_path!(), draw(), engine, &[("large", 120, "")]);
+    }
 }
 
 #[test]
@@ -168,6 +172,17 @@ fn nested_older_driver() {
 #[ignore = "a part of the_older_driver_can_be_loaded_again_while_viewers_come_and_leave, for the nested host"]
 fn nested_older_again() {
     early::the_older_driver_is_loaded_again();
+}
+
+#[test]
+fn a_screen_of_8k_is_on_the_screenshot() {
+    SCREEN.kernel.outcome("large", stock::has_passed);
+}
+
+#[test]
+#[ignore = "a part of a_screen_of_8k_is_on_the_screenshot, for the nested host"]
+fn nested_large() {
+    picture::a_large_screen_is_seen();
 }
 
 #[test]

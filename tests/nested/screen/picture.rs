@@ -22,9 +22,13 @@ struct Linux {
 impl Linux {
     /// Boots it with these kernel parameters, and these modes to be set one after the other.
     fn boot(display_options: &str, parameters: &str, modes: &str) -> Self {
+        Self::boot_with(256 << 20, display_options, parameters, modes)
+    }
+
+    fn boot_with(memory: u64, display_options: &str, parameters: &str, modes: &str) -> Self {
         let machine = Builder::new()
             .engine(engine())
-            .memory(256 << 20)
+            .memory(memory)
             .kernel(image_file("vmlinux"))
             .initrd(image_file("initrd.img"))
             .cmdline(format!("console=ttyS0 quiet panic=-1 {parameters} run=\"draw {modes}\""))
@@ -107,6 +111,18 @@ pub fn the_frame_buffer_has_each_size() {
         }
         linux.expect_painted("fb0 ", (width, height));
     }
+}
+
+/// The memory of a screen of more than 64 MiB is above all other memory.
+pub fn a_large_screen_is_seen() {
+    let linux = Linux::boot_with(768 << 20, "on,size=7680x4320", "video=7680x4320", "");
+    for what in ["text ", "characters"] {
+        linux.shown(what);
+        linux.go_on();
+    }
+    linux.expect_painted("fb0 ", (7680, 4320));
+    let status = linux.machine.inspect()["devices"]["screen"]["status"].clone();
+    assert!(status["vram-address"].as_u64() >= Some(1 << 32), "{status}");
 }
 
 /// `hyperv_fb` draws into memory of the guest, or where that is too large for it, into the window of VMBus.
