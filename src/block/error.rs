@@ -32,7 +32,7 @@ pub enum DiskError {
     )]
     Unaligned { path: PathBuf, size: u64, sector: u32 },
     /// The image is larger than a disk can be.
-    #[error("{path} has {size} bytes; a disk can have at most {most}")]
+    #[error("{path} has {size} bytes, and a disk has at most {most}, which is 4 EiB; make it smaller")]
     TooLarge { path: PathBuf, size: u64, most: u64 },
     /// The host does not support direct I/O on the file.
     #[error("{path} cannot be used with cache=none: {source}; use cache=writeback")]
@@ -88,6 +88,9 @@ pub enum DiskError {
     /// A backing chain is too long.
     #[error("{image} has more than {most} backing files")]
     BackingChainTooLong { image: PathBuf, most: usize },
+    /// The path is wrong, or leads to something that cannot be opened as a disk.
+    #[error("cannot use {path}: {source}; {advice}")]
+    Path { path: PathBuf, source: io::Error, advice: &'static str },
     /// Another error of the host.
     #[error("cannot use {path}: {source}{}", advice_on_size(source))]
     Host { path: PathBuf, source: io::Error },

@@ -13,12 +13,14 @@ use super::counters::{DiskCounters, DiskCounts};
 use super::error::DiskError;
 use super::gate::Gate;
 use super::open::open;
+use super::opened::MAX_SIZE;
 use super::options::{Format, ImageOptions};
 use super::perform::perform;
 use super::pool::Pool;
 use super::request::{Operation, Request, RequestError, Success};
 use super::threads::SharedThreads;
 use crate::memory::buffer::GuestBuffer;
+use crate::wire::size::Size;
 
 /// Number of bytes that a request may make the host process, beyond those in its buffer, before it counts as long.
 const MAX_AMPLIFIED: u64 = 64 << 10;
@@ -107,6 +109,9 @@ impl Image {
         }
         if !size.is_multiple_of(u64::from(self.sector)) {
             return Err(wrong(format!("{size} bytes are not a multiple of the sector's {} bytes", self.sector)));
+        }
+        if size > MAX_SIZE {
+            return Err(wrong(format!("a disk has at most {}", Size(MAX_SIZE))));
         }
         let now = self.disk.size()?;
         if size < now {

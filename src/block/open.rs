@@ -7,14 +7,11 @@ use std::path::Path;
 
 use super::error::DiskError;
 use super::file::FileDisk;
-use super::opened::Opened;
+use super::opened::{MAX_SIZE, Opened};
 use super::options::{BackingFiles, Cache, Format, ImageOptions};
 use super::{Aligned, Disk, qcow2};
 use crate::host::records::survive_file_size_limit;
 use crate::wire::size::Size;
-
-/// Maximum size of a disk. Linux's files and block devices are smaller, and offset + length cannot overflow.
-const MAX_SIZE: u64 = 1 << 62;
 
 type OpenResult = Result<Box<dyn Disk>, DiskError>;
 
@@ -61,12 +58,14 @@ pub fn open(options: &ImageOptions) -> Result<Box<dyn Disk>, DiskError> {
     survive_file_size_limit();
     let sector = options.sector;
     if let Some(size) = options.path.to_str().and_then(|path| path.strip_prefix("memory:")) {
-        let whole = |bytes: &u64| (1..=MAX_SIZE).contains(bytes) && bytes.is_multiple_of(sector.into());
         let wrong = |reason| DiskError::MemorySize { size: size.to_owned(), reason };
         let bytes = size.parse().map_err(wrong)?;
         let Size(bytes) = bytes;
-        if !whole(&bytes) {
+        if bytes == 0 || !bytes.is_multiple_of(sector.into()) {
             return Err(wrong(format!("the size must be a multiple of the sector size {sector}, and not 0")));
+        }
+        if bytes > MAX_SIZE {
+            return Err(wrong(format!("a disk has at most {}", Size(MAX_SIZE))));
         }
         let disk = FileDisk::memory(bytes, options.readonly, options.discard);
         return Ok(Box::new(disk.map_err(|source| DiskError::Host { path: options.path.clone(), source })?));

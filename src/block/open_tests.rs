@@ -54,6 +54,37 @@ fn invalid_disk_sizes_are_refused() {
 }
 
 #[test]
+fn the_largest_disk_is_usable_to_its_end_and_larger_ones_are_refused() {
+    // A file system in memory has files of all sizes.
+    let file = File::from(rustix::fs::memfd_create("large", rustix::fs::MemfdFlags::CLOEXEC).expect("a file"));
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let config = config(Path::new(&path));
+    for size in [MAX_SIZE + 1, MAX_SIZE + 512, i64::MAX as u64 - 511, i64::MAX as u64] {
+        file.set_len(size).expect("room");
+        for format in [Format::Auto, Format::Raw, Format::Qcow2] {
+            let error = error(&ImageOptions { format, ..config.clone() });
+            assert!(matches!(error, DiskError::TooLarge { size: found, .. } if found == size), "{error}");
+        }
+    }
+    file.set_len(MAX_SIZE).expect("room");
+    let image = crate::block::Image::open(&config).expect("a disk");
+    assert_eq!(image.sectors().expect("a size"), MAX_SIZE / 512);
+    image.disk().write(MAX_SIZE - 512, &[7; 512]).expect("a write");
+    let mut bytes = [0; 1024];
+    image.disk().read(MAX_SIZE - 1024, &mut bytes).expect("a read");
+    assert!(bytes[..512] == [0; 512] && bytes[512..] == [7; 512]);
+    let text = image.grow(MAX_SIZE + 512).expect_err("too large").to_string();
+    assert!(text.contains("at most 4194304T"), "{text}");
+    let memory = |size: &str| open(&ImageOptions { path: format!("memory:{size}").into(), ..ImageOptions::default() });
+    assert_eq!(memory("4194304T").expect("a disk").size().expect("a size"), MAX_SIZE);
+    for (size, words) in [("4194305T", "at most 4194304T"), ("8388608T", "at most 4194304T"), ("16777216T", "64 bits")]
+    {
+        let text = memory(size).err().expect("an error").to_string();
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
 fn one_writer_or_several_readers_can_open_an_image() {
     let image = file(1 << 20);
     let reader = ImageOptions { readonly: true, ..config(image.path()) };

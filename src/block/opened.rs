@@ -13,6 +13,11 @@ use super::error::DiskError;
 use super::lock::lock;
 use super::options::Cache;
 use crate::host::magic::{self, Compression};
+use crate::host::paths;
+
+/// Maximum size of a disk, and of the file of an image: 4 EiB. No sum of an offset and a length overflows, also not in Linux, whose
+/// offsets have a sign.
+pub(super) const MAX_SIZE: u64 = 1 << 62;
 
 /// An open and locked file or block device.
 pub(super) struct Opened {
@@ -57,6 +62,9 @@ impl Opened {
         }
         lock(&file, path, write)?;
         let size = seek(&file, SeekFrom::End(0)).map_err(|error| host(error.into()))?;
+        if size > MAX_SIZE {
+            return Err(DiskError::TooLarge { path: path.to_owned(), size, most: MAX_SIZE });
+        }
         let identity = (metadata.dev(), metadata.ino());
         Ok(Self { path: path.to_owned(), file, write, size, identity })
     }
@@ -113,6 +121,9 @@ fn refused(path: &Path, write: bool, error: io::Error) -> DiskError {
             let advice = if write { "; give readonly=on if the guest does not have to write to it" } else { "" };
             DiskError::Denied { path, wanted, advice, source: error }
         }
-        _ => DiskError::Host { path, source: error },
+        _ => match paths::remedy(&error) {
+            Some(advice) => DiskError::Path { path, source: error, advice },
+            None => DiskError::Host { path, source: error },
+        },
     }
 }

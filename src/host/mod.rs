@@ -9,6 +9,7 @@
 //! - `lock`: locks without errors.
 //! - `panics`: calls code of others, and returns the message if it panics.
 //! - [`records`]: output files other than the console, written in whole records.
+//! - `paths`: remedies for paths that the host refuses.
 //! - `signals`: the dispositions of signals.
 //! - `stopwatch`: a clock that can stand still.
 //! - `unix_socket`: a Unix socket that listens at a path.
@@ -25,6 +26,7 @@ pub(crate) mod magic;
 pub(crate) mod panics;
 pub(crate) mod patience;
 pub mod records;
+pub(crate) mod paths;
 pub(crate) mod scheduling;
 pub(crate) mod signals;
 pub(crate) mod stopwatch;

@@ -1,4 +1,5 @@
-//! Fuzzing of qcow2 images: randomly damaged images are opened and used in a child process, which must survive.
+//! Fuzzing of qcow2 images: randomly damaged images are opened and used in a child process, which must survive. Some are damaged
+//! while they are in use.
 //!
 //! `VIRIDIAN_MUTATIONS=50000 cargo test --lib a_damaged_image` tries more images.
 
@@ -201,6 +202,13 @@ fn put(bytes: &mut [u8], at: u64, length: usize, value: u64) {
     }
 }
 
+/// Replaces the content of a file that is in use.
+fn overwrite(path: &Path, bytes: &[u8]) {
+    let file = fs::File::options().write(true).open(path).expect("a file");
+    file.set_len(bytes.len() as u64).expect("room");
+    std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0).expect("room");
+}
+
 /// Performs random operations on a disk. Errors are allowed. Returns the number of operations that succeeded.
 fn use_disk(disk: &dyn Disk, random: &mut Random) -> usize {
     let Ok(size) = disk.size() else { return 0 };
@@ -244,11 +252,14 @@ fn child() {
     for number in first.parse().expect("a number")..end.parse().expect("a number") {
         println!("at {number}");
         let mut random = Random(number);
-        let mut bytes = images[random.below(images.len() as u64) as usize].clone();
+        let whole = &images[random.below(images.len() as u64) as usize];
+        let mut bytes = whole.clone();
         for _ in 0..random.of(&[1, 1, 1, 2, 2, 3, 5]) {
             damage(&mut bytes, &mut random);
         }
-        fs::write(&own, &bytes).expect("room");
+        // Another program may also overwrite an image that is in use.
+        let is_late = random.below(3) == 0;
+        fs::write(&own, if is_late { whole } else { &bytes }).expect("room");
         let config = ImageOptions {
             path: own.clone(),
             readonly: random.below(8) == 0,
@@ -258,9 +269,15 @@ fn child() {
         };
         let begun = Instant::now();
         // Twice, because the first use may have changed the image.
-        for _ in 0..2 {
+        for turn in 0..2 {
             if let Ok(disk) = open(&config) {
                 opened += 1;
+                if is_late && turn == 0 {
+                    if random.below(2) == 0 {
+                        good += use_disk(&*disk, &mut random);
+                    }
+                    overwrite(&own, &bytes);
+                }
                 good += use_disk(&*disk, &mut random);
             }
         }

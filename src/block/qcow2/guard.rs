@@ -2,7 +2,7 @@
 //! disk.
 //!
 //! Images are checked before they are opened (`check`), but the check does not cover a whole image, and the image can
-//! change afterwards. This layer therefore guards three things while imago works:
+//! change afterwards. This layer therefore guards four things while imago works:
 //!
 //! - *The header.* With a wrong refcount, imago may allocate the first cluster for a table and overwrite the header. Offset
 //!   0 means "no table", so imago then allocates the table again and again, until the stack overflows. The only part of the
@@ -11,6 +11,9 @@
 //!   reaches; [`Guard::run`] catches the panic.
 //! - *Time.* A search through refcounts can take long. It reads them through this layer, which returns an error once the
 //!   request is cancelled.
+//!
+//! - *The end of the file.* imago reads zeros beyond it: the tables and the data that somebody has cut off would be empty, and
+//!   the guest would not notice. So they are errors, and so are data that a damaged table places beyond the end.
 //!
 //! A panic leaves imago's tables in an unknown state, so the disk fails all requests after it.
 //!
@@ -21,6 +24,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -31,6 +35,7 @@ use imago::storage::drivers::CommonStorageHelper;
 
 use crate::block::cancel;
 use crate::block::opened::Opened;
+use crate::host::limited;
 use crate::host::panics::caught;
 
 /// Maximum stack space that imago may use, in bytes. A backing chain uses a part of it. The threads that call imago have
@@ -59,6 +64,43 @@ pub(super) struct Guarded {
     first: Option<First>,
     /// The file reads as if the image had been closed.
     hides_dirty: bool,
+    length: Length,
+}
+
+/// What is known of the length of an image's file.
+#[derive(Debug)]
+struct Length {
+    path: PathBuf,
+    /// Another handle to the file, to ask for its length. `None` for a block device.
+    file: Option<std::fs::File>,
+    /// Somebody else has truncated the file. Writes may have made it longer again since, with holes.
+    is_cut: AtomicBool,
+}
+
+impl Length {
+    fn of(opened: &Opened) -> io::Result<Self> {
+        let is_file = opened.file.metadata()?.is_file();
+        let file = is_file.then(|| opened.file.try_clone()).transpose()?;
+        Ok(Self { path: opened.path.clone(), file, is_cut: AtomicBool::new(false) })
+    }
+
+    /// Returns an error if the file is, or was, shorter than `known`, which it has reached before.
+    fn check(&self, known: u64) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        if !self.is_cut.load(Ordering::Relaxed) {
+            if file.metadata()?.len() >= known {
+                return Ok(());
+            }
+            if !self.is_cut.swap(true, Ordering::Relaxed) {
+                let path = self.path.display();
+                limited::error!(
+                    "{path} was truncated while it was in use, and all further requests to the disk fail; check it with: \
+                     qemu-img check {path}"
+                );
+            }
+        }
+        Err(io::Error::other("the image was truncated while it was in use"))
+    }
 }
 
 /// The first cluster of a qcow2 image.
@@ -94,15 +136,23 @@ impl Seal {
 
 impl Guarded {
     /// Guards the file of a raw image.
-    pub fn raw(file: File) -> Self {
-        Self { file, first: None, hides_dirty: false }
+    ///
+    /// # Errors
+    /// Returns the host's error.
+    pub fn raw(opened: &Opened) -> io::Result<Self> {
+        let file = File::try_from(opened.file.try_clone()?)?;
+        Ok(Self { file, first: None, hides_dirty: false, length: Length::of(opened)? })
     }
 
     /// Guards the file of a qcow2 image with clusters of `cluster` bytes.
-    pub fn qcow2(file: File, cluster: u64) -> (Self, Seal) {
+    ///
+    /// # Errors
+    /// Returns the host's error.
+    pub fn qcow2(opened: &Opened, cluster: u64) -> io::Result<(Self, Seal)> {
+        let file = File::try_from(opened.file.try_clone()?)?;
         let kept = Arc::new(OnceLock::new());
         let seal = Seal { kept: kept.clone(), length: KEPT.min(cluster) as usize };
-        (Self { file, first: Some(First { cluster, kept }), hides_dirty: false }, seal)
+        Ok((Self { file, first: Some(First { cluster, kept }), hides_dirty: false, length: Length::of(opened)? }, seal))
     }
 
     /// Hides that the image was not closed, for an image that is only read: imago would refuse it. Only its refcounts may be wrong,
@@ -110,6 +160,21 @@ impl Guarded {
     pub fn hiding_dirty(mut self, hides_dirty: bool) -> Self {
         self.hides_dirty = hides_dirty;
         self
+    }
+
+    /// Refuses to read or write a file that was truncated, and to read what a table of an open qcow2 image places beyond its end.
+    fn check_length(&self, read: Option<u64>) -> io::Result<()> {
+        let known = self.file.size()?;
+        self.length.check(known)?;
+        // Data are written before a table refers to them. The last cluster may be incomplete. With direct I/O, the block around a
+        // write is read first, which can be new.
+        let Some(First { cluster, kept }) = &self.first else { return Ok(()) };
+        match read.filter(|_| kept.get().is_some() && self.file.req_align() == 1) {
+            Some(offset) if offset - offset % cluster >= known => {
+                Err(io::Error::other(format!("a table refers to byte {offset}, which is beyond the end of the image")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a write that would change protected bytes of the first cluster. `copy` copies the data to be written.
@@ -174,6 +239,7 @@ impl Storage for Guarded {
         if cancel::current_is_set() {
             return Err(io::Error::other("the command was cancelled"));
         }
+        self.check_length(Some(offset))?;
         if self.hides_dirty && (offset..offset.saturating_add(bufv.len())).contains(&DIRTY_BYTE) {
             return self.read_clean(bufv, offset);
         }
@@ -183,12 +249,14 @@ impl Storage for Guarded {
 
     unsafe fn pure_writev(&self, bufv: IoVector<'_>, offset: u64) -> io::Result<()> {
         check_stack();
+        self.check_length(None)?;
         self.check_write(offset, bufv.len(), |bytes| bufv.copy_into_slice(bytes))?;
         // SAFETY: as in `pure_readv`.
         unsafe { self.file.pure_writev(bufv, offset) }
     }
 
     unsafe fn pure_write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.check_length(None)?;
         self.check_write(offset, length, |_| {})?;
         // SAFETY: as in `pure_readv`.
         match unsafe { self.file.pure_write_zeroes(offset, length) } {
@@ -198,6 +266,7 @@ impl Storage for Guarded {
     }
 
     unsafe fn pure_write_allocated_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.check_length(None)?;
         self.check_write(offset, length, |_| {})?;
         // SAFETY: as in `pure_readv`.
         match unsafe { self.file.pure_write_allocated_zeroes(offset, length) } {
@@ -217,6 +286,7 @@ impl Storage for Guarded {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.check_length(None)?;
         self.file.sync()
     }
 

@@ -12,8 +12,7 @@ fn guarded(directory: &Path, cluster: u64) -> Guarded {
     let path = directory.join("image");
     std::fs::write(&path, vec![0x5a; 4 * cluster as usize]).expect("room");
     let opened = Opened::new(&path, true, Cache::Writeback).expect("a file");
-    let file = File::try_from(opened.file.try_clone().expect("a copy")).expect("a file");
-    let (guarded, seal) = Guarded::qcow2(file, cluster);
+    let (guarded, seal) = Guarded::qcow2(&opened, cluster).expect("a file");
     // The header can be written until it is sealed.
     guarded.write(&[0x77; 100][..], 0).expect("an unsealed header");
     seal.close(&opened).expect("a read");
@@ -75,4 +74,31 @@ fn a_cancelled_request_reads_no_more_tables() {
     assert!(cancel.scope(read).is_ok());
     cancel.target.set();
     assert!(cancel.scope(read).is_err() && read().is_ok());
+}
+
+#[test]
+fn a_file_that_was_truncated_fails_all_requests_even_if_it_grows_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = guarded(directory.path(), 512);
+    let host = std::fs::File::options().write(true).open(directory.path().join("image")).expect("a file");
+    let read = || file.read(&mut [0; 512][..], 512);
+    // Its own writes make it longer.
+    file.write(&[1; 512][..], 2048).expect("room");
+    host.set_len(4096).expect("room");
+    read().expect("a longer file");
+    host.set_len(2559).expect("a shorter file");
+    assert!(read().is_err(), "one byte is missing");
+    host.set_len(4096).expect("room");
+    assert!(read().is_err() && file.write(&[1; 512][..], 512).is_err() && file.write_zeroes(512, 512).is_err());
+}
+
+#[test]
+fn reading_beyond_the_last_cluster_is_an_error() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = guarded(directory.path(), 4096);
+    let read = |offset| file.read(&mut [0; 512][..], offset);
+    assert!(read(16384 - 512).is_ok() && read(16384).is_err() && read(1 << 55).is_err());
+    // The first bytes of a cluster: the others are zeros.
+    file.write(&[1; 512][..], 16384).expect("room");
+    assert!(read(16384 + 3584).is_ok() && read(16384 + 4096).is_err());
 }

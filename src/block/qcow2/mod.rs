@@ -137,12 +137,12 @@ fn open_layer(opened: Opened, header: Header, chain: &mut Chain, guard: &Guard) 
         None => None,
     };
     let damaged = |error: io::Error| DiskError::Damaged { path: opened.path.clone(), reason: error.to_string() };
-    let file = opened.file.try_clone().and_then(imago::file::File::try_from).map_err(damaged)?;
-    let (file, seal) = Guarded::qcow2(file, cluster);
+    let host = |source| DiskError::Host { path: opened.path.clone(), source };
+    let (file, seal) = Guarded::qcow2(&opened, cluster).map_err(host)?;
     let file = file.hiding_dirty(header.is_dirty);
     let builder = Qcow2::<Guarded>::builder(file).write(opened.write).backing(backing).data_file(None);
     let image = guard.run(|| builder.open(DenyImplicitOpenGate::default()).map(FormatAccess::new)).map_err(damaged)?;
-    seal.close(&opened).map_err(damaged)?;
+    seal.close(&opened).map_err(host)?;
     Ok(image)
 }
 
@@ -183,8 +183,8 @@ fn open_backing(image: &Path, backing: &Backing, chain: &mut Chain, guard: &Guar
         return Err(fails(DiskError::Empty { path: path.clone() }));
     }
     let host = |source| fails(DiskError::Host { path: path.clone(), source });
-    let file = imago::file::File::try_from(opened.file).map_err(host)?;
-    Ok(FormatAccess::new(Raw::open_image(Guarded::raw(file), false).map_err(host)?))
+    let file = Guarded::raw(&opened).map_err(host)?;
+    Ok(FormatAccess::new(Raw::open_image(file, false).map_err(host)?))
 }
 
 impl Chain {

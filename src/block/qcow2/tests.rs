@@ -1,5 +1,7 @@
 use std::process::Command;
 
+#[path = "change_tests.rs"]
+mod change;
 #[path = "fuzz_tests.rs"]
 mod fuzz;
 
@@ -427,4 +429,23 @@ fn zeroing_unallocated_clusters_allocates_nothing() {
     }
     disk.flush().expect("a flush");
     assert!(std::fs::metadata(path).expect("an image").len() < 1 << 20);
+}
+
+#[test]
+fn the_largest_image_is_usable_to_its_end_and_larger_ones_are_refused() {
+    let Some(workshop) = Workshop::in_memory() else { return };
+    const LARGEST: u64 = 1 << 61;
+    workshop.qemu_img(&["create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", "a.qcow2", &LARGEST.to_string()]);
+    let config = ImageOptions { path: workshop.path("a.qcow2"), ..ImageOptions::default() };
+    let disk = open(&config).expect("a disk");
+    assert_eq!(disk.size().expect("a size"), LARGEST);
+    disk.write(LARGEST - 512, &[7; 512]).expect("a write");
+    let mut bytes = [0; 1024];
+    disk.read(LARGEST - 1024, &mut bytes).expect("a read");
+    assert!(bytes[..512] == [0; 512] && bytes[512..] == [7; 512]);
+    drop(disk);
+    for size in [LARGEST + 512, 1 << 62, 1 << 63, (1 << 63) - 512, u64::MAX, u64::MAX - 511] {
+        patch(&config.path, 24, &size.to_be_bytes());
+        assert!(workshop.error(&config).contains("entries"), "{size}");
+    }
 }
