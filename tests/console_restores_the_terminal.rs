@@ -39,18 +39,19 @@ fn child() {
         // Only the panic hook can restore the terminal now.
         "panic" => {
             std::mem::forget(console);
-            thread::sleep(Duration::from_millis(20));
             let _ = thread::spawn(|| panic!("on purpose")).join();
             std::process::exit(3);
         }
         "exit" => {
-            thread::sleep(Duration::from_millis(20));
             terminal::restore();
             terminal::restore();
             std::process::exit(3);
         }
         "job" => live_as_a_job(console),
-        _ => thread::sleep(Duration::from_secs(60)),
+        // Until it is killed.
+        _ => loop {
+            thread::park();
+        },
     }
 }
 

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use child::FakeChild;
-use common::patience::holds_within;
+use common::patience::{grown, holds_within};
 use device::TestDevice;
 use guest::Guest;
 use viridian::Builder;
@@ -51,7 +51,7 @@ fn expect(wanted: (usize, usize)) {
 fn settled() -> (usize, usize) {
     let mut now = descriptors_and_threads();
     loop {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(grown(Duration::from_millis(100)));
         match descriptors_and_threads() {
             later if later == now => return now,
             later => now = later,

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::bad_input::with_mounts;
 use super::command::{Run, image, run_with, viridian};
 use crate::common::need::{Need, path_of, ready};
-use crate::common::patience::grown;
+use crate::common::patience::{grown, holds_within};
 
 /// Writes a lab into a folder. `IMAGES/` in it stands for the folder of the guest images.
 fn write(lab: &str, folder: &Path) -> String {
@@ -165,7 +165,10 @@ fn signals_end_all_that_still_run() {
              [[partition]]\nname = 'one'\nkernel = 'IMAGES/exits'\ncmdline = 'spew=100000000'\nafter = ['short']\n\
              [[partition]]\nname = 'other'\nkernel = 'IMAGES/exits'\ncmdline = 'halt'";
         let path = write(lab, folder.path());
-        let mut child = viridian().args(["up", &path]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let report = folder.path().join("report");
+        let mut command = viridian();
+        command.args(["up", &path, "--report"]).arg(&report).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         // The output is not read any further. A guest that waits for its console must end, too.
@@ -173,7 +176,9 @@ fn signals_end_all_that_still_run() {
             line.clear();
             assert!(output.read_line(&mut line).unwrap() > 0);
         }
-        std::thread::sleep(Duration::from_millis(700));
+        // Three have started, and one has ended.
+        let events = || fs::read_to_string(&report).unwrap().lines().count();
+        assert!(holds_within(Duration::from_secs(60), || events() == 4), "{} events", events());
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
         let run = Run::from(child.wait_with_output().unwrap());
         assert_eq!(run.code, Some(code), "{run:?}");

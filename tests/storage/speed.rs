@@ -13,7 +13,7 @@ use crate::target::Initiator;
 const COUNT: u32 = 50_000;
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement, of a release build: cargo test --release --test storage -- --ignored --nocapture speed"]
 fn speed_of_small_reads() {
     let image = tempfile::NamedTempFile::new().expect("a file");
     image.as_file().write_all_at(&vec![1; 64 << 20], 0).expect("room");

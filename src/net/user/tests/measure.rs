@@ -1,11 +1,11 @@
-//! The throughput of the NAT: cargo test --release -- --ignored --nocapture measure
+//! The throughput of the NAT: cargo test --release --lib -- --ignored --nocapture measure
 
 use super::client::Guest;
 use super::*;
 
 /// Creates a guest that accepts frames without segmentation, so that the test mostly measures the network and not the guest.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement, of a release build: cargo test --release --lib -- --ignored --nocapture measure"]
 fn measure_a_download_and_an_upload() {
     const LENGTH: usize = 1 << 30;
     let listener = TcpListener::bind(loopback(0)).unwrap();
