@@ -78,6 +78,10 @@ pub mod process {
     #[doc(hidden)]
     pub use crate::host::footprint::forget_start_up;
     #[doc(hidden)]
+    pub use crate::host::limits::{is_reached as limit_is_reached, remedy as limit_remedy};
+    #[doc(hidden)]
+    pub use crate::host::paths::after as path_remedy;
+    #[doc(hidden)]
     pub use crate::host::records::Records;
     #[doc(hidden)]
     pub use crate::wire::printable::Marked;

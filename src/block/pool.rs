@@ -95,7 +95,7 @@ impl Pool {
                 Ok(thread) => state.threads.push(thread),
                 Err(error) if state.threads.is_empty() => {
                     // Run the task on the caller's thread. That is slower, but the request completes.
-                    limited::warn!("cannot start a thread for disk I/O: {error}");
+                    limited::warn!("cannot start a thread for disk I/O, so a disk is slow: {error}");
                     let task = state.tasks.pop_back();
                     drop(state);
                     task.into_iter().for_each(|task| task());

@@ -32,6 +32,14 @@ pub enum BootError {
         /// The error of the host.
         source: io::Error,
     },
+    /// A file cannot be used, and this option names it.
+    #[error("{option}: {source}")]
+    Named {
+        /// The option.
+        option: &'static str,
+        /// The reason.
+        source: Box<BootError>,
+    },
     /// Not a regular file: a directory, a pipe, or a device.
     #[error("{file} is {kind}; {advice}")]
     NotRegular {
@@ -178,6 +186,18 @@ pub enum BootError {
         /// The error of the memory.
         source: vm_memory::GuestMemoryError,
     },
+}
+
+impl BootError {
+    /// Adds the option that names the file, if it cannot be opened.
+    pub(super) fn of(self, option: &'static str) -> Self {
+        match self {
+            Self::Open { .. } | Self::NotRegular { .. } | Self::Read { .. } => {
+                Self::Named { option, source: Box::new(self) }
+            }
+            other => other,
+        }
+    }
 }
 
 fn remedy(needed: Option<u64>) -> String {

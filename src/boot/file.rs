@@ -8,6 +8,7 @@ use std::path::Path;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use super::error::{BootError, Occupant};
+use crate::host::paths;
 use crate::memory::{GuestMemory, PAGE_SIZE};
 
 /// An open kernel or initrd.
@@ -107,9 +108,9 @@ impl ImageFile {
 /// Parts of this length and more are read straight into guest memory. Most of it has huge pages there, so leaving out a
 /// page of zeroes would save little.
 const READ_FROM: u64 = 1 << 20;
-
 /// Number of bytes of a shorter part that are read at a time.
 const PIECE: u64 = 64 << 10;
+
 /// Reads `length` bytes at `offset` into guest memory, except pages of zeroes.
 ///
 /// The file is not mapped: a program that builds or copies it anew may truncate it now, and an access to a page of a mapping
@@ -163,11 +164,7 @@ fn slice(bytes: &'static [u8], offset: u64, length: u64) -> io::Result<&'static 
 }
 
 fn open_error(name: &str, source: io::Error) -> BootError {
-    let advice = match source.kind() {
-        ErrorKind::NotFound => "check the name",
-        ErrorKind::PermissionDenied => "check its owner and mode, and those of its directories, with ls -l",
-        _ => "check that other programs can read it",
-    };
+    let advice = paths::remedy(&source).unwrap_or("check that other programs can read it");
     BootError::Open { file: name.into(), advice, source }
 }
 

@@ -94,7 +94,9 @@ pub fn load(
 /// Opens the kernel and determines its format. Returns also the name that is passed to the kernel.
 fn open(source: &KernelSource) -> Result<(ImageFile, String, Kernel), BootError> {
     let (file, name) = match source {
-        KernelSource::File(path) | KernelSource::Flat { path, .. } => (ImageFile::open(path)?, file_name(path)),
+        KernelSource::File(path) | KernelSource::Flat { path, .. } => {
+            (ImageFile::open(path).map_err(|error| error.of("--kernel"))?, file_name(path))
+        }
         KernelSource::Embedded { name, bytes } => (ImageFile::embedded(name, bytes)?, name.to_string()),
     };
     let kernel = match source {
@@ -110,7 +112,7 @@ fn open_initrd(protocol: BootProtocol, path: &Path) -> Result<(ImageFile, String
     }
     match ImageFile::open(path) {
         Err(BootError::Empty { file, .. }) => Err(BootError::Empty { file, advice: "leave out --initrd" }),
-        file => Ok((file?, file_name(path))),
+        file => Ok((file.map_err(|error| error.of("--initrd"))?, file_name(path))),
     }
 }
 

@@ -9,6 +9,8 @@ use anyhow::Context;
 use viridian::control::Control;
 use viridian::fleet::RunningFleet;
 
+use super::Wrong;
+
 /// The variable that names the directory of the sockets.
 pub const VARIABLE: &str = "VIRIDIAN_RUNTIME_DIR";
 
@@ -29,7 +31,7 @@ impl Sockets {
     pub fn open(&self, fleet: &RunningFleet) -> anyhow::Result<Option<Control>> {
         match &self.control {
             Some(path) if path.as_os_str() == "off" => Ok(None),
-            Some(path) => Control::open(fleet, path).map(Some).context("--control"),
+            Some(path) => Control::open(fleet, path).map(Some).context(Wrong("--control")),
             None => {
                 let opened = default_directory().and_then(|directory| {
                     create(&directory)?;

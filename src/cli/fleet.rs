@@ -10,7 +10,7 @@ use viridian::control::Control;
 use viridian::fleet::{Event, Events, Fleet, Outcome};
 use viridian::machine::End;
 use viridian::process::EndSignals;
-use viridian::process::forget_start_up;
+use viridian::process::{forget_start_up, limit_is_reached};
 
 use super::control::Sockets;
 use super::notify::notify;
@@ -36,6 +36,7 @@ pub fn run(fleet: &Fleet, report: &Target, control: &Sockets) -> anyhow::Result<
     }
     let report = match report.open(fleet.configs()) {
         Ok(report) => report,
+        Err(error) if limit_is_reached(&error) => anyhow::bail!(error),
         Err(error) => {
             say!("{error}");
             return Ok(None);

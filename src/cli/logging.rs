@@ -1,8 +1,7 @@
 //! The program's messages: `-v`, `-q` and `RUST_LOG`.
 
-use log::{LevelFilter, Log, Metadata, Record};
-use viridian::process::Marked;
-use viridian::process::Records;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use viridian::process::{Marked, Records, limit_remedy};
 
 /// The names under which this program and its libraries log.
 const PARTS: [&str; 3] = ["viridian", "smoltcp", "imago"];
@@ -90,7 +89,8 @@ impl Log for Filters {
         }
         let level = record.level().as_str().to_ascii_lowercase();
         // A line may contain text from a guest or an image. The output never waits for its reader.
-        Records::standard_error().put(format!("viridian: {level}: {}\n", Marked(&message)).as_bytes(), 1);
+        let remedy = if record.level() <= Level::Warn { limit_remedy(&message) } else { String::new() };
+        Records::standard_error().put(format!("viridian: {level}: {}{remedy}\n", Marked(&message)).as_bytes(), 1);
     }
 
     fn flush(&self) {}

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Arguments, Command, say};
+use super::{Arguments, Command, Wrong, say};
 
 /// The arguments of `viridian completion`.
 #[derive(clap::Args)]
@@ -137,7 +137,8 @@ pub fn man(arguments: &ManArguments) -> anyhow::Result<u8> {
     let directory = &arguments.directory;
     fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(commands(), directory))
-        .with_context(|| format!("cannot write the manual to {}", directory.display()))?;
+        .with_context(|| format!("cannot write the manual to {}", directory.display()))
+        .context(Wrong("DIR"))?;
     say!("the manual is in {}: man -l {}", directory.display(), directory.join("viridian.1").display());
     Ok(0)
 }

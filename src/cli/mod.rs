@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand};
 use viridian::machine::{EXIT_CODES, code};
-use viridian::process::{self, Marked, Records};
+use viridian::process::{self, Marked, Records, limit_is_reached, limit_remedy};
 
 mod agent;
 mod base64;
@@ -156,14 +156,29 @@ fn raise_open_files() {
     }
 }
 
-fn failed(error: &anyhow::Error) -> u8 {
-    say!("{}", Marked(&format!("{error:#}")));
-    code::FAILED
+/// The context of an error in what an option names, such as a path.
+#[derive(Debug)]
+struct Wrong(&'static str);
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.0)
+    }
 }
 
-/// See [`say!`].
+/// Prints an error, and returns its exit code.
+fn failed(error: &anyhow::Error) -> u8 {
+    let text = format!("{error:#}");
+    say!("{}", Marked(&text));
+    let is_wrong = error.is::<Wrong>() && !limit_is_reached(&text);
+    if is_wrong { code::USAGE } else { code::FAILED }
+}
+
+/// See [`say!`]. Adds the remedy if the words have the error of a limit of the host.
 fn say_line(words: std::fmt::Arguments<'_>) {
-    Records::standard_error().put(format!("viridian: {words}\n").as_bytes(), 1);
+    let words = words.to_string();
+    let remedy = limit_remedy(&words);
+    Records::standard_error().put(format!("viridian: {words}{remedy}\n").as_bytes(), 1);
 }
 
 /// Prints the output of a command. It is not an error if the reader stops reading early.

@@ -46,7 +46,7 @@ impl Target {
                         .into(),
                 );
             }
-            Records::standard_output()
+            Records::standard_output().map_err(|error| format!("--report -: {error}"))?
         } else {
             if let Some(option) = other_use(path, machines) {
                 let path = path.display();

@@ -72,8 +72,13 @@ impl clap::Args for Settings {
 pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     let config = match arguments.settings.0 {
         Ok(config) => config,
-        Err(error) => {
+        // An error in the content begins with the line.
+        Err(error @ FileError::Content { .. }) => {
             say!("{error}");
+            return Ok(code::USAGE);
+        }
+        Err(error) => {
+            say!("--config {error}");
             return Ok(code::USAGE);
         }
     };

@@ -1,6 +1,7 @@
 //! The machines that the words of a command line name: one, several, or all.
 
 use std::collections::BTreeSet;
+use std::thread::ScopedJoinHandle;
 
 use serde_json::Value;
 use viridian::machine::code;
@@ -332,9 +333,18 @@ pub fn at_once<M: Sync, T: Send>(
         return vec![work(machine)];
     }
     std::thread::scope(|scope| {
-        let started: Vec<_> = machines.iter().map(|machine| scope.spawn(|| work(machine))).collect();
+        let work = &work;
+        let start = |machine| {
+            let started = std::thread::Builder::new().spawn_scoped(scope, move || work(machine));
+            // A host that starts no more threads has them done one after the other.
+            started.map_err(|_| work(machine))
+        };
+        let started: Vec<_> = machines.iter().map(start).collect();
         let panicked = |_| Err(Failure::Other(code::FAILED, "this program's own code panicked".into()));
-        started.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+        let end = |started: Result<ScopedJoinHandle<'_, _>, _>| {
+            started.map_or_else(|done| done, |thread| thread.join().unwrap_or_else(panicked))
+        };
+        started.into_iter().map(end).collect()
     })
 }
 

@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::{Config, text};
+use crate::host::paths;
 
 /// Maximum size of a settings file. A longer file is something else.
 const MAX_LENGTH: u64 = 1 << 20;
@@ -16,7 +17,7 @@ const MAX_LENGTH: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {source}{}", paths::after(source))]
     Read {
         /// The file.
         path: PathBuf,

@@ -8,6 +8,7 @@ use super::ConsoleError;
 use super::backend::{Backend, Typed};
 use super::foreground::{Foreground, Interrupt};
 use super::keys::{Command, HELP, Keys};
+use crate::host::limits;
 use crate::host::records::Records;
 use crate::host::records::endpoint::Endpoint;
 
@@ -40,7 +41,11 @@ impl StdioBackend {
         })?;
         let foreground = Foreground::of(input, Interrupt::Signal).map_err(ConsoleError::Start)?;
         let terminal = foreground.map(|foreground| Terminal { keys: Keys::default(), foreground });
-        Ok(Self { input: Endpoint::for_reading(input).ok(), output, terminal })
+        let input = match Endpoint::for_reading(input) {
+            Err(error) if limits::is_reached(&error.to_string()) => return Err(ConsoleError::Start(error)),
+            input => input.ok(),
+        };
+        Ok(Self { input, output, terminal })
     }
 }
 

@@ -10,6 +10,7 @@ use super::exchange::{Exchange, Reply};
 use super::http::{self, Request};
 use super::routes;
 use crate::fleet::Handle;
+use crate::host::limited;
 use crate::host::lock::{Condvar, Mutex};
 use crate::host::panics::caught;
 
@@ -58,7 +59,7 @@ impl Connections {
             }
         };
         if let Err(error) = thread::Builder::new().name("control".into()).stack_size(STACK).spawn(serve) {
-            log::debug!("a connection to the control socket is closed: {error}");
+            limited::warn!("a connection to the control socket is closed, because no thread can be started: {error}");
             self.closed();
         }
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::fleet::Handle;
+use crate::host::limited;
 use crate::host::unix_socket::{Access, ListeningSocket};
 
 /// Number of machines of one name that are numbered from 1. Others have the number of their process.
@@ -88,7 +89,7 @@ impl Socket {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(error) => {
                     // For example, there are no file descriptors left. The client still waits.
-                    log::debug!("{}: a connection cannot be accepted: {error}", self.listener.path().display());
+                    limited::warn!("{}: a connection cannot be accepted: {error}", self.listener.path().display());
                     std::thread::sleep(RETRY);
                     return None;
                 }

@@ -113,6 +113,9 @@ impl From<io::Error> for BindError {
             ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
                 "name a shorter path: a socket's has at most 107 bytes"
             }
+            _ if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
+                "its symbolic links lead in a circle, or there are more than 40: name the path itself"
+            }
             _ => "name another path",
         };
         Self::Refused(error, advice)
@@ -193,6 +196,9 @@ mod tests {
     fn an_error_names_the_path_and_a_remedy() {
         let at = |path: &Path| ListeningSocket::bind(path).unwrap_err().at(path).to_string();
         assert!(at(&Path::new("/tmp").join("x".repeat(200))).contains("at most 107 bytes"));
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+        assert!(at(&folder.path().join("loop/a.sock")).contains("lead in a circle"));
         let missing = at(Path::new("/nonexistent/a.sock"));
         assert!(missing.starts_with("/nonexistent/a.sock: ") && missing.contains("create"), "{missing}");
     }

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::MachineError;
 use super::events::Failure;
+use crate::host::limits;
 use crate::hyperv::crash::CrashReport;
 use crate::wire::printable::Marked;
 
@@ -216,7 +217,10 @@ impl fmt::Display for End {
             Self::Quit => formatter.write_str("ended by a signal to quit"),
             // These messages may quote text of a guest or an image.
             Self::DeviceFailed(failure) => Marked(&failure.to_string()).fmt(formatter),
-            Self::Failed(error) => Marked(&error.to_string()).fmt(formatter),
+            Self::Failed(error) => {
+                let text = error.to_string();
+                Marked(&format!("{text}{}", limits::remedy(&text))).fmt(formatter)
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::config::conflicts::Conflict;
 use crate::config::cpus::CpusError;
 use crate::console::ConsoleError;
 use crate::engine::SetupError;
+use crate::host::limits;
 use crate::kvm::host::HostError;
 use crate::kvm::vp::VpError;
 use crate::memory::MemoryError;
@@ -64,6 +65,9 @@ pub enum MachineError {
     /// The console cannot be opened.
     #[error("--console: {0}")]
     Console(#[from] ConsoleError),
+    /// The file for the console's newest output cannot be opened.
+    #[error("--console-at-end: {0}")]
+    ConsoleAtEnd(#[source] ConsoleError),
     /// KVM refuses.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -146,6 +150,10 @@ pub enum MachineError {
 impl MachineError {
     /// Returns the exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
+        // Whatever needed it, the settings may be right.
+        if limits::is_reached(&self.to_string()) {
+            return code::FAILED;
+        }
         match self {
             Self::Disk(error) if error.is_hosts() => code::FAILED,
             Self::Network(error) if error.is_hosts() => code::FAILED,
@@ -158,8 +166,11 @@ impl MachineError {
             | Self::MemorySettings(_)
             | Self::Hibernation
             | Self::Conflict(_)
-            | Self::Display(ScreenError::NothingAtEnd | ScreenError::AtEnd { .. } | ScreenError::Settings(_))
+            | Self::Display(
+                ScreenError::NothingAtEnd | ScreenError::AtEnd { .. } | ScreenError::Settings(_) | ScreenError::Vnc(_),
+            )
             | Self::Console(ConsoleError::Open { .. } | ConsoleError::SocketInUse { .. })
+            | Self::ConsoleAtEnd(_)
             | Self::Trace { .. }
             | Self::Engine(SetupError::Switch(_))
             | Self::Memory(MemoryError::Size { .. }) => code::USAGE,

@@ -215,7 +215,8 @@ impl Machine {
             }
             ConsoleUse::Labelled | ConsoleUse::Configured => (Console::open(&config.console, report)?, None),
         };
-        config.console_at_end.as_deref().map_or(Ok(()), |path| console.keep_last(path))?;
+        let at_end = config.console_at_end.as_deref().map(|path| console.keep_last(path)).transpose();
+        at_end.map_err(MachineError::ConsoleAtEnd)?;
         console.pty_path().inspect(|path| log::warn!("{}: the console is at {}", config.name, path.display()));
         let device = ConsoleDevice {
             destination: (capture.is_none()).then(|| config.console.clone()),

@@ -58,6 +58,7 @@ use super::connection::Opening;
 use super::ids::{ChannelId, GpadlId, Version};
 use super::ring::Tap;
 use super::trace::{PacketLine, Tracer};
+use crate::host::limits;
 
 /// A device.
 ///
@@ -141,7 +142,7 @@ pub enum ServiceError {
     #[error("{0}")]
     Protocol(String),
     /// The host refused a resource that the channel needs.
-    #[error("the host refused a resource: {0}")]
+    #[error("the host refused a resource: {}{}", .0, limits::remedy(.0))]
     Host(String),
     /// The device's code panicked.
     #[error("the device's own code panicked: {0}")]

@@ -216,7 +216,7 @@ fn a_machine_runs_without_a_control_socket_if_that_is_off_or_impossible() {
     assert!(run.errors.contains("there is no control socket: "), "{run:?}");
     // A path that the user has chosen must work.
     let run = host.run(&[&machine[..], &["--control", "/nonexistent/a.sock"]].concat());
-    assert!(run.code == Some(125) && run.errors.contains("--control: /nonexistent/a.sock"), "{run:?}");
+    assert!(run.code == Some(2) && run.errors.contains("--control: /nonexistent/a.sock"), "{run:?}");
 }
 
 #[test]

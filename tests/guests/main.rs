@@ -2,6 +2,7 @@
 
 mod bad_disks;
 mod bad_input;
+mod bad_paths;
 mod balloon;
 mod boot;
 mod budget;
@@ -29,6 +30,7 @@ mod jobs;
 mod lab;
 mod library;
 mod libvncclient;
+mod limits;
 mod manual;
 mod many;
 mod outputs;

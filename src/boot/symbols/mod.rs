@@ -62,7 +62,7 @@ impl Symbols {
     /// # Errors
     /// Returns an error if the file cannot be read, or has neither format.
     pub fn read(file: &Path) -> Result<Self, BootError> {
-        Self::of_image(&ImageFile::open(file)?)
+        Self::of_image(&ImageFile::open(file).map_err(|error| error.of("--symbols"))?)
     }
 
     /// Reads the symbols of the kernel's file. There are none if it is not an ELF file, or if it was stripped.

@@ -96,8 +96,8 @@ pub fn run(
             }
         };
         let readers = [
-            scope.spawn(read(read_output, || Box::new(io::stdout()))),
-            scope.spawn(read(read_error, || Box::new(io::stderr()))),
+            thread::Builder::new().spawn_scoped(scope, read(read_output, || Box::new(io::stdout())))?,
+            thread::Builder::new().spawn_scoped(scope, read(read_error, || Box::new(io::stderr())))?,
         ];
         let streams = Streams {
             input: Some(input),

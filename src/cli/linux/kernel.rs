@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use viridian::process::Marked;
+use viridian::process::{Marked, path_remedy};
 
 use super::children::Children;
 
@@ -28,7 +28,7 @@ pub struct Kernel {
 /// The reason why there is no kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    #[error("{}: {}", .0.display(), .1)]
+    #[error("--kernel {}: {}{}", .0.display(), .1, path_remedy(.1))]
     Read(PathBuf, io::Error),
     #[error(
         "cannot fetch Debian's kernel: there is no {0} here; name a kernel with --kernel bzImage --modules /lib/modules/RELEASE"

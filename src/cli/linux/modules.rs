@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::thread;
 
 /// Maximum depth of the folder of modules.
@@ -126,7 +126,8 @@ fn unpack(program: &str, content: Vec<u8>) -> Result<Vec<u8>, String> {
     command.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     // Write from another thread, because the program writes output before it has read all input.
-    let writer = child.stdin.take().map(|mut input| thread::spawn(move || input.write_all(&content)));
+    let write = |mut input: ChildStdin| thread::Builder::new().spawn(move || input.write_all(&content));
+    let writer = child.stdin.take().map(write).transpose().map_err(|error| error.to_string())?;
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     let _ = writer.map(thread::JoinHandle::join);
     if output.status.success() { Ok(output.stdout) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }

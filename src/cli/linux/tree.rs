@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::Context;
+use viridian::process::path_remedy;
 
 use super::archive::Archive;
 
@@ -31,7 +32,8 @@ pub fn add(archive: &mut Archive, text: &OsStr) -> anyhow::Result<()> {
         archive.directory(&guest[..place]);
     }
     // A link that the user names is followed; links inside of a folder are copied as links.
-    let host = fs::canonicalize(host).with_context(|| format!("--file {}", host.display()))?;
+    let host = fs::canonicalize(host)
+        .map_err(|error| anyhow::anyhow!("--file {}: {error}{}", host.display(), path_remedy(&error)))?;
     copy(archive, &host, guest).with_context(|| format!("--file {}", text.display()))
 }
 

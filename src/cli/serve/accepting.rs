@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +18,8 @@ use crate::cli::say;
 
 /// Delay before the next attempt if a connection could not be accepted.
 const RETRY: Duration = Duration::from_millis(50);
+/// Time between two warnings of it.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// An address with its connections.
 pub struct Door<'a> {
@@ -69,6 +71,7 @@ impl Renewal {
 /// # Errors
 /// Returns the error of `poll`.
 pub fn accept(doors: &[Door<'_>], signals: &Signals, mut renewal: Option<Renewal>) -> anyhow::Result<()> {
+    let mut warned: Option<Instant> = None;
     loop {
         let watch = renewal.as_ref().and_then(|renewal| renewal.watch.as_ref());
         let limit = watch.and_then(Watch::left).and_then(|left| Timespec::try_from(left).ok());
@@ -101,7 +104,10 @@ pub fn accept(doors: &[Door<'_>], signals: &Signals, mut renewal: Option<Renewal
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => {
                     // For example, there are no file descriptors left. The client still waits.
-                    log::debug!("a connection cannot be accepted: {error}");
+                    if warned.is_none_or(|at| at.elapsed() >= QUIET) {
+                        log::warn!("connections cannot be accepted: {error}");
+                        warned = Some(Instant::now());
+                    }
                     thread::sleep(RETRY);
                 }
             }

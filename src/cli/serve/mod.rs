@@ -114,7 +114,7 @@ use websocket::handshake;
 
 use super::control::{SERVICE, create, default_directory};
 use super::notify::notify;
-use super::say;
+use super::{Wrong, say};
 
 pub use access::Role;
 pub use api::add_usage;
@@ -201,7 +201,7 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     let sockets = sockets.canonicalize()?;
     let files = sockets.join("serve");
     let state = arguments.state.map_or_else(default_state, Ok)?;
-    let store = Store::open(&state)?;
+    let store = Store::open(&state).context(Wrong("--state"))?;
     // Machines of two services could not be told from each other.
     let _lock = store::lock(&files.join("lock"))?;
     let signals = Signals::catch().context("cannot listen for signals")?;
@@ -209,9 +209,10 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     if arguments.open && !addresses.iter().any(|address| matches!(address, Address::Tcp(_))) {
         addresses.push(Address::Tcp((Ipv4Addr::LOCALHOST, 0).into()));
     }
-    let listeners = passed.into_iter().map(|socket| Listener::inherit(socket, tls.as_ref()));
-    let listeners = listeners.chain(addresses.iter().map(|address| Listener::open(address, tls.as_ref())));
-    let mut listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
+    let inherit = |socket| Listener::inherit(socket, tls.as_ref()).map_err(anyhow::Error::from);
+    let listeners = passed.into_iter().map(inherit);
+    let open = |address: &Address| Listener::open(address, tls.as_ref()).context(Wrong("the service cannot listen"));
+    let mut listeners = listeners.chain(addresses.iter().map(open)).collect::<anyhow::Result<Vec<_>>>()?;
     // Commands without an address look for the service here.
     let usual = sockets.join(SERVICE);
     if !listeners.iter().any(|listener| listener.is_at(&usual)) {
@@ -222,7 +223,7 @@ pub fn serve(arguments: Arguments, quiet: bool) -> anyhow::Result<u8> {
     let guard = Guard::open(&store, token)?;
     let audit = Audit::open(store.path())?;
     let program = std::env::current_exe().context("this program's file is unknown")?;
-    let groups = arguments.cgroup.as_deref().map(Groups::open).transpose()?;
+    let groups = arguments.cgroup.as_deref().map(Groups::open).transpose().context(Wrong("--cgroup"))?;
     let budget = arguments.memory_budget.map(|size| Budget::new(size.0));
     let supervisor = Supervisor::start(store, Places { sockets, files }, program, groups, budget)?;
     let service = Arc::new(Service {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
+use viridian::process::path_remedy;
 
 use super::definition::{Definition, MAX_LENGTH};
 use super::error::Problem;
@@ -288,7 +289,7 @@ fn synchronize(path: &Path) -> io::Result<()> {
 }
 
 fn in_file(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    io::Error::new(error.kind(), format!("{}: {error}{}", path.display(), path_remedy(error)))
 }
 
 #[cfg(test)]

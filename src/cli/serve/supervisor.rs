@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use viridian::process::limit_remedy;
 
 use super::budget::{Budget, bounds};
 use super::cgroup::Groups;
@@ -435,5 +436,6 @@ enum Task {
 }
 
 fn failed(message: &str) -> Value {
+    let message = format!("{message}{}", limit_remedy(message));
     json!({ "kind": "failed", "exit-code": viridian::machine::code::FAILED, "message": message })
 }

@@ -11,6 +11,7 @@ use std::sync::mpsc;
 
 use anyhow::Context;
 use rustix::io::Errno;
+use viridian::process::path_remedy;
 use viridian::vsp::sockets::{Answerer, Replies};
 use zerocopy::FromBytes;
 
@@ -75,7 +76,10 @@ fn open_one(option: &OsStr) -> anyhow::Result<Share> {
         Errno::NOENT => anyhow::anyhow!("there is no {}; {FORM}", host.display()),
         Errno::NOTDIR => anyhow::anyhow!("only a directory can be shared; copy a file with --file"),
         Errno::ACCESS if is_readable(&host) => anyhow::anyhow!("a file system of the kernel cannot be shared"),
-        _ => anyhow::anyhow!("cannot share this directory: {}", io::Error::from(error)),
+        _ => {
+            let error = io::Error::from(error);
+            anyhow::anyhow!("cannot share this directory: {error}{}", path_remedy(&error))
+        }
     })?;
     Ok(Share { place, server: Server::new(root), access })
 }

@@ -86,7 +86,8 @@ fn execute(command: &[std::ffi::OsString], captures: bool) -> (u8, Map<String, V
         let (standard, error) = (child.stdout.take(), child.stderr.take());
         thread::scope(|scope| {
             // Both are read at the same time, because the command waits if one of them is full.
-            let error = error.map(|error| scope.spawn(|| Captured::read(error)));
+            let error = error.map(|error| thread::Builder::new().spawn_scoped(scope, || Captured::read(error)));
+            let error = error.transpose()?;
             if let Some(standard) = standard {
                 Captured::read(standard)?.put("stdout", &mut output);
             }

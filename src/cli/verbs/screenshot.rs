@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use viridian::machine::code;
+use viridian::process::path_remedy;
 
 use super::{Done, Place, REFUSED, advised, print_bytes};
 use crate::cli::client::{Failure, Remote};
@@ -45,7 +46,11 @@ pub fn run(Arguments { place, file, json }: Arguments) -> Done {
     let (code, taken) = machines.each(|machine| {
         let file = if is_folder { file.join(file_name(&machine.name)) } else { file.clone() };
         let picture = picture(machine)?;
-        let failed = |error| Failure::Other(REFUSED, format!("{}: {error}", file.display()));
+        let failed = |error| {
+            let remedy = path_remedy(&error);
+            let code = if remedy.is_empty() { REFUSED } else { code::USAGE };
+            Failure::Other(code, format!("{}: {error}{remedy}", file.display()))
+        };
         save(&file, &picture).map_err(failed)?;
         std::path::absolute(&file).map_err(failed)
     });

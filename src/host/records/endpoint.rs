@@ -15,8 +15,22 @@ const AT_ONCE: usize = 4096;
 
 /// A separate handle to a file that another process may also have open.
 pub(crate) struct Endpoint {
-    fd: OwnedFd,
+    fd: Descriptor,
     asks_first: bool,
+}
+
+enum Descriptor {
+    Own(OwnedFd),
+    StandardError(io::Stderr),
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Own(fd) => fd.as_fd(),
+            Self::StandardError(error) => error.as_fd(),
+        }
+    }
 }
 
 impl Endpoint {
@@ -32,7 +46,14 @@ impl Endpoint {
 
     /// Creates a handle to a file that no other process has open, with `O_NONBLOCK` set.
     pub fn of_own(fd: OwnedFd) -> Self {
-        Self { fd, asks_first: false }
+        Self { fd: Descriptor::Own(fd), asks_first: false }
+    }
+
+    /// Creates a handle to standard error. If the process has no descriptor left, it is standard error itself: just then there is
+    /// something to say.
+    pub fn of_standard_error() -> Self {
+        let shared = || Self { fd: Descriptor::StandardError(io::stderr()), asks_first: true };
+        Self::for_writing(io::stderr().as_fd()).unwrap_or_else(|_| shared())
     }
 
     fn new(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<Self> {
@@ -41,11 +62,11 @@ impl Endpoint {
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             if let Ok(fd) = rustix::fs::open(path, flags, Mode::empty()) {
-                return Ok(Self { fd, asks_first: false });
+                return Ok(Self::of_own(fd));
             }
         }
         let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3)?;
-        Ok(Self { fd, asks_first: kind != FileType::RegularFile })
+        Ok(Self { fd: Descriptor::Own(fd), asks_first: kind != FileType::RegularFile })
     }
 
     /// Reads available bytes. Returns `WouldBlock` if there are none, and 0 at the end.

@@ -21,6 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::host::lock::{Condvar, Mutex};
+use crate::host::paths;
 use endpoint::Endpoint;
 
 /// Maximum number of bytes that are kept for a slow reader.
@@ -42,12 +43,12 @@ pub(crate) fn create(path: &Path) -> Result<OwnedFd, Errno> {
 /// Returns a remedy for a file that cannot be opened for writing.
 pub(crate) fn advice_on_opening(errno: Errno) -> &'static str {
     match errno {
-        Errno::ISDIR => "name a file in that directory",
         Errno::NOENT | Errno::NOTDIR => "create the directory that the file is to be in first",
         Errno::ACCESS | Errno::PERM | Errno::ROFS => "name a file where you may write",
         Errno::NOSPC | Errno::DQUOT => "free some space on its disk, or name a file on another",
+        Errno::MFILE | Errno::NFILE => "raise the limit on open files: ulimit -n, or sysctl fs.file-max",
         Errno::NXIO => "it is a pipe, socket or device that nobody reads: start its reader first",
-        _ => "name another file",
+        _ => paths::remedy(&errno.into()).unwrap_or("name another file"),
     }
 }
 
@@ -124,22 +125,23 @@ impl Records {
     /// # Errors
     /// Returns an error if the file cannot be opened, or is a pipe without a reader.
     pub(crate) fn create(path: &Path, name: String, note: Note) -> Result<Self, Errno> {
-        Ok(Self::new(Some(Endpoint::of_own(create(path)?)), name, false, note))
+        Ok(Self::new(Endpoint::of_own(create(path)?), name, false, note))
     }
 
     /// Returns the standard error of this process, for lines.
     pub fn standard_error() -> &'static Self {
-        static STANDARD_ERROR: LazyLock<Records> = LazyLock::new(|| {
-            let output = Endpoint::for_writing(io::stderr().as_fd()).ok();
-            Records::new(output, "standard error".into(), true, lines_dropped)
-        });
+        static STANDARD_ERROR: LazyLock<Records> =
+            LazyLock::new(|| Records::new(Endpoint::of_standard_error(), "standard error".into(), true, lines_dropped));
         &STANDARD_ERROR
     }
 
     /// Returns the standard output of this process, for lines.
-    pub fn standard_output() -> Self {
-        let output = Endpoint::for_writing(io::stdout().as_fd()).ok();
-        Self::new(output, "standard output".into(), false, json_lines_dropped)
+    ///
+    /// # Errors
+    /// Returns an error if the process has no descriptor left.
+    pub fn standard_output() -> io::Result<Self> {
+        let output = Endpoint::for_writing(io::stdout().as_fd())?;
+        Ok(Self::new(output, "standard output".into(), false, json_lines_dropped))
     }
 
     /// Creates or truncates a file for JSON lines.
@@ -153,9 +155,9 @@ impl Records {
         })
     }
 
-    fn new(output: Option<Endpoint>, name: String, is_log: bool, note: Note) -> Self {
+    fn new(output: Endpoint, name: String, is_log: bool, note: Note) -> Self {
         let state = State {
-            output,
+            output: Some(output),
             kept: VecDeque::new(),
             dropped: 0,
             total_dropped: 0,

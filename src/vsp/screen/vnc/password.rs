@@ -10,6 +10,8 @@ use des::cipher::{BlockCipherEncrypt, KeyInit};
 use rustix::fs::OFlags;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::host::paths;
+
 /// Length of a challenge, in bytes.
 pub const CHALLENGE: usize = 16;
 /// Maximum length of a password, in bytes. The protocol ignores the rest.
@@ -30,7 +32,9 @@ impl Password {
         // A FIFO without a writer is empty. It would be waited for otherwise.
         let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
         let read = file.and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
-        read.map_err(|error| format!("cannot read the password in {}: {error}", path.display()))?;
+        read.map_err(|error| {
+            format!("cannot read the password in {}: {error}{}", path.display(), paths::after(&error))
+        })?;
         Self::parse(text.lines().next().unwrap_or_default()).map_err(|error| format!("{}: {error}", path.display()))
     }
 

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::host::lock::Mutex;
+use crate::host::paths;
 
 /// Maximum length of a file with certificates or a key.
 const MAX_FILE: u64 = 1 << 20;
@@ -39,12 +40,13 @@ impl Tls {
                 certificate.display()
             )
         };
-        let text = read(certificate).map_err(|error| remedy(certificate, &error.to_string()))?;
+        let unread = |path: &Path, error: &io::Error| remedy(path, &format!("{error}{}", paths::after(error)));
+        let text = read(certificate).map_err(|error| unread(certificate, &error))?;
         let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>().unwrap_or_default();
         if chain.is_empty() {
             return Err(remedy(certificate, "it has no certificate in PEM"));
         }
-        let text = read(key).map_err(|error| remedy(key, &error.to_string()))?;
+        let text = read(key).map_err(|error| unread(key, &error))?;
         let private = PrivateKeyDer::from_pem_slice(&text)
             .map_err(|_| remedy(key, "it has no private key in PEM without a password"))?;
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
