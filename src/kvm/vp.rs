@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kvm_bindings::{CpuId, KVM_EXIT_HYPERV_HCALL, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_sregs};
+use kvm_bindings::{
+    CpuId, KVM_EXIT_HYPERV_HCALL, KVM_MP_STATE_RUNNABLE, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_sregs,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::gate::Kick;
@@ -14,6 +16,8 @@ use super::timer::{self, TimerTarget};
 use super::vp_state::{APIC_LINT0, APIC_LINT1, EXT_INT, Exception, set_apic_register};
 use crate::host::limited;
 
+/// Number of refusals in a row after which KVM is not asked again.
+const MOST_REFUSED: u32 = 100;
 /// `HV_STATUS_INVALID_HYPERCALL_CODE`.
 const INVALID_HYPERCALL_CODE: u64 = 2;
 
@@ -123,12 +127,14 @@ pub struct Vp {
     exception: Option<Exception>,
     /// Instruction pointer of the guest at the exit before the last one, if registers are synchronized with each exit.
     last_instruction: Option<u64>,
+    /// Number of times in a row that KVM has refused to run the VP although it could run.
+    refused: u32,
 }
 
 impl Vp {
     pub(super) fn new(fd: VcpuFd, run_size: usize) -> Result<Self, HostError> {
         let page = Arc::new(RunPage::map(&fd, run_size)?);
-        Ok(Self { fd, page, accessing: false, exception: None, last_instruction: None })
+        Ok(Self { fd, page, accessing: false, exception: None, last_instruction: None, refused: 0 })
     }
 
     /// Sets the CPUID leaves of this VP.
@@ -205,6 +211,14 @@ impl Vp {
         TimerTarget::new(self.page.clone())
     }
 
+    /// Returns `true` if KVM does not run the VP (`EAGAIN`) for want of a thread: newer kernels start one of KVM's own in this
+    /// process when its first VP runs. A VP that another one has just started is refused once.
+    fn is_refused(&mut self) -> bool {
+        let can_run = self.fd.get_mp_state().is_ok_and(|state| state.mp_state == KVM_MP_STATE_RUNNABLE);
+        self.refused = if can_run { self.refused + 1 } else { 0 };
+        self.refused >= MOST_REFUSED
+    }
+
     /// Runs the guest until the next exit.
     ///
     /// # Errors
@@ -219,6 +233,9 @@ impl Vp {
         let kind = match self.fd.run() {
             Ok(exit) => Kind::of(&exit),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                if error.errno() == libc::EAGAIN && self.is_refused() {
+                    return Err(VpError::Run { source: error.into(), rip: self.rip() });
+                }
                 self.page.clear_immediate_exit();
                 self.accessing = false;
                 if let Some(exception) = self.exception.take() {
@@ -228,6 +245,7 @@ impl Vp {
             }
             Err(error) => return Err(VpError::Run { source: error.into(), rip: self.rip() }),
         };
+        self.refused = 0;
         let kind = match kind {
             Ok(kind) => kind,
             Err(failure) => return Err(self.explain(failure)),
