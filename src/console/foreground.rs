@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::termios::isatty;
+
 use super::jobs::{GLANCE, JobControl};
 use super::terminal::{NotRaw, RawMode, is_in_foreground};
 
@@ -30,11 +32,16 @@ impl Foreground {
     /// # Errors
     /// Returns an error if the process has no descriptors left.
     pub fn of(input: BorrowedFd<'_>, interrupt: Interrupt) -> io::Result<Option<Self>> {
+        if !isatty(input) {
+            return Ok(None);
+        }
+        // First, because a stop right after the terminal has become raw must be noticed, too.
+        let jobs = JobControl::listen()?;
         match RawMode::enter(input, interrupt) {
             Err(NotRaw::NotATerminal) => Ok(None),
             raw => {
                 let terminal = rustix::io::fcntl_dupfd_cloexec(input, 3)?;
-                Ok(Some(Self { terminal, interrupt, raw: raw.ok(), jobs: JobControl::listen()? }))
+                Ok(Some(Self { terminal, interrupt, raw: raw.ok(), jobs }))
             }
         }
     }
