@@ -23,6 +23,7 @@
 #define APIC_TIMER_INITIAL 0x38
 #define APIC_TIMER_CURRENT 0x39
 #define APIC_TIMER_DIVIDE 0x3e
+#define APIC_TIMER_BY_16 0x3
 #define APIC_MASKED 0x10000
 
 /* Fields of an interrupt command. */

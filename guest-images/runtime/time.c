@@ -35,7 +35,6 @@
 
 /* One of the vectors that the runtime uses itself. */
 #define VECTOR_TICK 0xf2
-#define TIMER_BY_16 0x3
 /* APICs count at 25 MHz to 1 GHz: 6.4 to 256 ms. */
 #define TICK_COUNT 400000
 
@@ -144,7 +143,7 @@ static void on_tick(struct interrupt_frame *frame)
 void ticks_start(void)
 {
     interrupt_set_handler(VECTOR_TICK, on_tick);
-    apic_write(APIC_TIMER_DIVIDE, TIMER_BY_16);
+    apic_write(APIC_TIMER_DIVIDE, APIC_TIMER_BY_16);
     apic_write(APIC_TIMER, VECTOR_TICK | APIC_TIMER_PERIODIC);
     apic_write(APIC_TIMER_INITIAL, TICK_COUNT);
     ticks = true;

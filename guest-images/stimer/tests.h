@@ -11,6 +11,8 @@
 /* The vector of a timer in direct mode, and the vector of a SINT for messages. */
 #define VECTOR_DIRECT(timer) (0x70 + (timer))
 #define VECTOR_OF(sint) (0x50 + (sint))
+/* The vector of the local APIC's timer. */
+#define VECTOR_REMINDER 0x90
 /* Each timer's messages go to a SINT of its own unless a test says otherwise. */
 #define SINT_OF(timer) (4 + (timer))
 /* For tests with a busy slot: the interrupt handler does not take the message. */
