@@ -213,8 +213,8 @@ impl Batch {
     }
 }
 
-/// The permission to run a nested host, until it is dropped. A nested host uses four fifths of a processor, so this process runs at most one more at
-/// once than there are processors.
+/// The permission to run a nested host, until it is dropped. A nested host keeps a processor busy, so this process runs at most as many at once as
+/// there are processors. One more takes longer in all.
 struct Turn;
 
 struct Turns {
@@ -229,7 +229,7 @@ impl Turn {
     /// Waits until a nested host may be started. The longest batches start first, so that no processor is idle while a long
     /// batch still runs at the end.
     fn take(seconds: u32) -> Self {
-        let limit = 1 + std::thread::available_parallelism().map_or(1, NonZero::get);
+        let limit = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut turns = TURNS.0.lock().unwrap_or_else(PoisonError::into_inner);
         turns.waiting.push(seconds);
         let others = |turns: &mut Turns| turns.running >= limit || turns.waiting.iter().any(|other| *other > seconds);
