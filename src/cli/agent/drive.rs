@@ -121,7 +121,15 @@ pub fn drive(
             read_input(session, &mut streams, &mut buffer)?;
         }
         if ready.receive {
+            let had_started = session.has_started();
             receive(session, connection, &mut buffer)?;
+            // The size may have changed since the command was requested: a guest may boot in between.
+            if !had_started
+                && session.has_started()
+                && let Some(size) = sizes.and_then(SizeChanges::take)
+            {
+                session.resize(size);
+            }
         }
         if ready.send {
             send(session, connection)?;
