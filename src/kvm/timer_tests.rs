@@ -81,5 +81,8 @@ fn the_cpu_time_of_a_thread_grows_while_it_computes_and_only_then() {
     assert!(cpu_time(sleeping) < Duration::from_millis(50));
     end.send(()).unwrap();
     sleeper.join().unwrap();
-    assert_eq!(cpu_time(sleeping), Duration::ZERO);
+    // The kernel removes a thread some time after it has woken those that join it.
+    while cpu_time(sleeping) != Duration::ZERO {
+        thread::yield_now();
+    }
 }
