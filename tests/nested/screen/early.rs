@@ -117,7 +117,7 @@ pub fn a_panic_is_on_the_screen() {
 pub fn the_older_driver_is_loaded_again() {
     let socket = std::env::temp_dir().join(format!("viridian-older-{}", std::process::id()));
     let rounds = number("ROUNDS");
-    let cmdline = format!("quiet panic=-1 video=hyperv_fb:800x600 run=\"reload {rounds}\"");
+    let cmdline = format!("quiet panic=-1 video=hyperv_fb:800x600 run=\"reload hyperv_fb {rounds}\"");
     let machine = start(&format!("vnc=unix:{},size=800x600", socket.display()), &cmdline, true);
     expect_reloads(&machine, &socket, rounds);
     let status = machine.inspect()["devices"]["screen"]["status"].clone();

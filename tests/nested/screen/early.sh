@@ -5,21 +5,8 @@ echo '<1>No driver has been loaded.' >/dev/kmsg
 echo early shown
 read -r _
 insmod /hyperv_drm.ko
-loaded() {
-    while [ ! -e /dev/fb0 ] || [ ! -e /dev/dri/card0 ]; do sleep 0.1; done
-}
-loaded
+while [ ! -e /dev/fb0 ] || [ ! -e /dev/dri/card0 ]; do sleep 0.1; done
 echo '<1>The driver has been loaded.' >/dev/kmsg
 echo driver shown
 read -r _
-cd /sys/bus/vmbus/drivers/hyperv_drm || exit
-device=$(echo *-*-*)
-for round in $(seq "$1"); do
-    echo "$device" >unbind
-    while [ -e /dev/dri/card0 ]; do sleep 0.1; done
-    echo "$device" >bind
-    loaded
-    echo "<1>The driver was loaded again, $round." >/dev/kmsg
-done
-echo again shown
-read -r _
+exec reload hyperv_drm "$1"

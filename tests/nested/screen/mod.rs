@@ -11,6 +11,8 @@ use crate::common::nested::{Batch, OnBoth, Plan, is_full};
 use crate::common::stock::{self, done};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// The script that loads the screen's driver again, and its place in the guests.
+const RELOAD: &str = "tests/nested/screen/reload.sh:/usr/bin/reload";
 
 static SCREEN: OnBoth =
     OnBoth { kernel: Batch::new(|plan| self::plan(plan, "kernel")), user: Batch::new(|plan| self::plan(plan, "user")) };
@@ -40,8 +42,7 @@ fn events() -> &'static str {
 /// The guest that draws with the older driver, and can load it again. Debian's cloud kernels have no other.
 fn older() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
-    let reload = "tests/nested/screen/reload.sh:/usr/bin/reload";
-    IMAGE.get_or_init(|| linux("cloud-amd64", &["hyperv_fb"], &[reload], "draw"))
+    IMAGE.get_or_init(|| linux("cloud-amd64", &["hyperv_fb"], &[RELOAD], "draw"))
 }
 
 /// The guest that draws. Debian's cloud kernels lack the driver.
@@ -62,7 +63,7 @@ fn early() -> &'static str {
         let driver = format!("{modules}/gpu/drm/hyperv/hyperv_drm.ko:/hyperv_drm.ko");
         let arguments = ["--flavour", "amd64", "--module", "hv_vmbus", "--module", "drm_kms_helper", "--module"];
         let files = ["drm_shmem_helper", "--file", &driver, "--file", "tests/nested/screen/early.sh:/usr/bin/early"];
-        stock::image("early-screen", &[&arguments[..], &files].concat())
+        stock::image("early-screen", &[&arguments[..], &files, &["--file", RELOAD]].concat())
     })
 }
 

@@ -1,17 +1,16 @@
 #!/bin/sh
-# In the guest: takes the screen from its older driver and gives it back, as often as its argument says, and prints a message of the
+# In the guest: reload DRIVER ROUNDS: takes the screen from its driver and gives it back so many times, and prints a message of the
 # kernel each time.
-loaded() {
-    until grep -q hyperv_fb /proc/fb; do sleep 0.1; done
-}
-loaded
-cd /sys/bus/vmbus/drivers/hyperv_fb || exit
+driver=$1
+loaded() { grep -q "$driver" /proc/fb; }
+until loaded; do sleep 0.1; done
+cd "/sys/bus/vmbus/drivers/$driver" || exit
 device=$(echo *-*-*)
-for round in $(seq "$1"); do
+for round in $(seq "$2"); do
     echo "$device" >unbind
-    while grep -q hyperv_fb /proc/fb; do sleep 0.1; done
+    while loaded; do sleep 0.1; done
     echo "$device" >bind
-    loaded
+    until loaded; do sleep 0.1; done
     echo "<1>The driver was loaded again, $round." >/dev/kmsg
 done
 echo again shown
