@@ -1,4 +1,4 @@
-//! What the service knows of machines that have no socket of their own: those that do not run, and labs.
+//! Facts of the service about machines without a socket of their own: those that do not run, and labs.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What is wrong with a path that the host refuses.
+//! Remedies for paths that the host refuses.
 
 use std::io::{self, ErrorKind};
 

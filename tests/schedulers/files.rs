@@ -76,7 +76,7 @@ fn memory(arguments: &Value) -> u64 {
     size.strip_suffix('M').unwrap().parse().unwrap()
 }
 
-/// What the process of a machine needs beside the guest's memory, in MiB.
+/// Memory of a machine's process beside the guest's, in MiB.
 const PROCESS: u64 = 16;
 
 #[test]

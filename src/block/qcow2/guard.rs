@@ -67,7 +67,7 @@ pub(super) struct Guarded {
     length: Length,
 }
 
-/// What is known of the length of an image's file.
+/// The known length of an image's file.
 #[derive(Debug)]
 struct Length {
     path: PathBuf,

@@ -50,8 +50,8 @@ impl Supervisor {
         }
     }
 
-    /// Makes these the machines of a lab, or makes it no lab, unless it runs. Another machine that has the name of one stays. Returns the
-    /// machines that are gone.
+    /// Replaces the machines of a lab that does not run by these, or by none if it is no lab any more. Another machine that has the
+    /// name of one stays. Returns the removed machines.
     pub fn place_members(
         machines: &mut Machines,
         lab: &str,
@@ -77,7 +77,7 @@ impl Supervisor {
         gone
     }
 
-    /// Makes the machines of a lab that has ended those of its definition, which may be another one since its start.
+    /// Replaces the machines of a lab that has ended by those of its definition, which may have changed since its start.
     pub fn place_again(&self, name: &str) {
         let definition = {
             let machines = self.machines();

@@ -55,7 +55,7 @@ pub struct Sample {
     guest: Option<u64>,
     #[serde(deserialize_with = "counters")]
     counters: Counters,
-    /// What the host has allocated for the images of all disks, in bytes.
+    /// Bytes that the host has allocated for the images of all disks.
     #[serde(default)]
     allocated: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! What is written in definitions, whether of a machine or of a lab: names, paths, and the settings that the library reads.
+//! Text in definitions of machines and labs: names, paths, and the settings that the library reads.
 
 use std::fs;
 use std::path::Path;
